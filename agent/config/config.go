@@ -2,6 +2,11 @@
 // The agent and the validate command run the same loader; nothing writes to a
 // Config once Load has returned it. Sources, order and merge rules are those of
 // the family's configuration reference.
+//
+// Every error and warning names the file, line and key. None holds the value
+// of a secret, also where the file is so broken that its parts cannot be told
+// apart. What it does not defend against: someone who may write the
+// configuration files decides what the agent does.
 package config
 
 import (
@@ -31,7 +36,7 @@ type Config struct {
 	// with the file and key it speaks of. Never the value of a secret.
 	Warnings []string
 
-	// Reloadable and the rest: see Diff.
+	settings map[string]value // by key, for Diff and DebugMap
 }
 
 // Node is who this agent is.

@@ -1,0 +1,402 @@
+// Package agent is the node: it starts its parts in order, stops them in
+// reverse, reloads them, and answers the interfaces that ask about all of them.
+// It holds no protocol code: gossip, the RPC transport, the HTTP API and the
+// local RPC are packages of their own, each given the few fields it needs.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lictor/agent/config"
+	"lictor/agent/httpapi"
+	"lictor/agent/localrpc"
+	"lictor/agent/logs"
+	"lictor/agent/server"
+	"lictor/gossip"
+	"lictor/rpc"
+	"lictor/tlsutil"
+)
+
+// Options are what New needs besides the configuration.
+type Options struct {
+	// Output receives the log, besides the log file and syslog.
+	Output io.Writer
+	// Load reads the configuration again for a reload. Nil means that this agent
+	// cannot be reloaded.
+	Load func() (*config.Config, error)
+}
+
+// Agent is one running agent. All its methods may be called from any goroutine
+// once Start has returned.
+type Agent struct {
+	load      func() (*config.Config, error)
+	nodeID    string
+	started   time.Time
+	log       *logs.Log
+	metrics   *telemetry
+	dev       *dev // nil but for -dev
+	tls       *tlsutil.Configurator
+	listeners listeners
+	lan       *gossip.Pool
+	wan       *gossip.Pool // nil on clients and where federation is off
+	router    *rpc.Router
+	conns     *rpc.Pool
+	servers   *directory
+	endpoints *server.Endpoints // nil on clients
+	rpc       *rpc.Server       // nil on clients
+	api       *httpapi.API
+	events    *events
+
+	cfg  atomic.Pointer[config.Config]
+	life lifecycle
+}
+
+// lifecycle is when the agent stops and who is waited for.
+type lifecycle struct {
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	done   chan struct{} // closed when the agent wants to end
+
+	reload sync.Mutex // one reload at a time
+	leave  func(context.Context) error
+
+	mu    sync.Mutex // guards the fields below
+	ended bool
+	err   error
+}
+
+// New checks what can be checked without binding a port, opens the log and
+// loads the TLS material. An error leaves nothing open.
+func New(cfg *config.Config, o Options) (_ *Agent, err error) {
+	a := &Agent{load: o.Load, events: newEvents(), servers: newDirectory(), started: time.Now()}
+	a.life.done = make(chan struct{})
+	a.life.leave = onceError(a.leave)
+	a.cfg.Store(cfg)
+
+	if a.log, err = openLog(cfg.Log, o.Output); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.log.Close()
+		}
+	}()
+	for _, w := range cfg.Warnings {
+		a.log.Warn(w)
+	}
+	if a.metrics, err = newTelemetry(cfg.Telemetry); err != nil {
+		return nil, err
+	}
+	if cfg.Node.DataDir != "" && !cfg.Node.Dev {
+		if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
+			return nil, fmt.Errorf("data_dir: %w", err)
+		}
+	}
+	if a.nodeID, err = nodeID(cfg.Node); err != nil {
+		return nil, fmt.Errorf("node_id: %w", err)
+	}
+	if cfg.Node.Dev {
+		if a.dev, err = newDev(cfg); err != nil {
+			return nil, fmt.Errorf("dev certificates: %w", err)
+		}
+	}
+	if a.tls, err = tlsutil.New(a.tlsConfig(cfg), a.log.Named("tls")); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func openLog(cfg config.Log, out io.Writer) (*logs.Log, error) {
+	o := logs.Options{Level: cfg.Level, JSON: cfg.JSON, Output: out}
+	if cfg.File != "" {
+		f, err := logs.OpenFile(logs.FileOptions{
+			Path: cfg.File, Duration: cfg.RotateDuration, Bytes: cfg.RotateBytes, MaxFiles: cfg.RotateMaxFiles,
+		})
+		if err != nil {
+			return nil, err
+		}
+		o.Extra = append(o.Extra, f)
+	}
+	if cfg.Syslog {
+		w, err := logs.OpenSyslog(cfg.SyslogFacility)
+		if err != nil {
+			return nil, err
+		}
+		o.Extra = append(o.Extra, w)
+	}
+	return logs.New(o)
+}
+
+func (a *Agent) tlsConfig(cfg *config.Config) tlsutil.Config {
+	tc := cfg.TLSUtil()
+	if a.dev != nil {
+		a.dev.apply(&tc)
+	}
+	return tc
+}
+
+// Start binds every port, joins the pools, and serves. It returns when all
+// listeners answer; joining goes on behind it. On an error everything that was
+// started has been stopped.
+func (a *Agent) Start(ctx context.Context) (err error) {
+	cfg := a.cfg.Load()
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.life.cancel = cancel
+	defer func() {
+		if err != nil {
+			a.halt()
+		}
+	}()
+
+	if a.listeners, err = bind(ctx, cfg); err != nil {
+		return err
+	}
+	a.conns = rpc.NewPool(rpc.PoolConfig{
+		TLS:         a.tls,
+		Log:         a.log.Named("rpc"),
+		LocalAddr:   sourceAddr(cfg.Network.Bind),
+		CallTimeout: cfg.Limits.RPCClientTimeout,
+	})
+	a.router = rpc.NewRouter(cfg.Node.Datacenter, a.conns, rpc.RouterOptions{
+		Log:         a.log.Named("router"),
+		HoldTimeout: cfg.Limits.RPCHoldTimeout,
+		Rate:        cfg.Limits.RPCRate,
+		Burst:       cfg.Limits.RPCMaxBurst,
+		Nodes:       func() int { return a.lan.NumAlive() },
+	})
+	if err := a.openPools(ctx, cfg); err != nil {
+		return err
+	}
+	a.watch(run)
+	if cfg.Node.Server {
+		if err := a.serveRPC(run, cfg); err != nil {
+			return err
+		}
+	}
+	if err := a.serveClients(run, cfg); err != nil {
+		return err
+	}
+	if err := writePidFile(cfg.Node.PidFile); err != nil {
+		return err
+	}
+	a.join(run, cfg)
+	return nil
+}
+
+// sourceAddr is the address that outgoing RPC connections come from: the bound
+// one, so that peers without certificates can find it in the gossip list.
+func sourceAddr(bind netip.Addr) netip.Addr {
+	if bind.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return bind
+}
+
+func writePidFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o666); err != nil {
+		return fmt.Errorf("pid_file: %w", err)
+	}
+	return nil
+}
+
+// serve runs a part until ctx ends. A part that ends before is a reason to stop
+// the whole agent.
+func (a *Agent) serve(ctx context.Context, name string, run func(context.Context) error) {
+	a.life.tasks.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("a part of the agent stopped", "part", name, "error", err)
+			a.stop(fmt.Errorf("%s: %w", name, err))
+		}
+	})
+}
+
+func (a *Agent) serveRPC(ctx context.Context, cfg *config.Config) error {
+	a.endpoints = server.New(server.Config{
+		Datacenter: cfg.Node.Datacenter,
+		LAN:        a.lan,
+		WAN:        a.wan,
+		Router:     a.router,
+		Log:        a.log,
+		Monitor:    a.log.Monitor,
+		Info:       a.info,
+	})
+	var err error
+	a.rpc, err = rpc.NewServer(rpc.ServerConfig{
+		Table:  a.endpoints.Table(),
+		TLS:    a.tls,
+		Limits: rpcLimits(cfg.Limits),
+		Log:    a.log.Named("rpc"),
+		// Where nobody is identified, a member's address stands in for its role.
+		IsServerAddr:       a.servers.is(tlsutil.RoleServer),
+		IsRemoteServerAddr: a.servers.is(tlsutil.RoleRemoteServer),
+	})
+	if err != nil {
+		return err
+	}
+	for _, ln := range a.listeners[listenRPC] {
+		a.serve(ctx, "RPC server", func(ctx context.Context) error { return a.rpc.Serve(ctx, ln) })
+	}
+	return nil
+}
+
+func rpcLimits(l config.Limits) rpc.Limits {
+	return rpc.Limits{HandshakeTimeout: l.RPCHandshakeTimeout, MaxConnsPerClient: l.RPCMaxConnsPerClient}
+}
+
+func (a *Agent) apiConfig(cfg *config.Config) httpapi.Config {
+	return httpapi.Config{
+		Backend:            a,
+		Log:                a.log.Named("http"),
+		TLS:                a.tls,
+		MaxConnsPerClient:  cfg.Limits.HTTPMaxConnsPerClient,
+		HandshakeTimeout:   cfg.Limits.HTTPSHandshakeTimeout,
+		MaxHeaderBytes:     cfg.HTTP.MaxHeaderBytes,
+		BlockEndpoints:     cfg.HTTP.BlockEndpoints,
+		ResponseHeaders:    cfg.HTTP.ResponseHeaders,
+		AllowWriteHTTPFrom: cfg.HTTP.AllowWriteHTTPFrom,
+		DisablePathFilter:  cfg.HTTP.DisablePathFilter,
+		EnableDebug:        cfg.HTTP.EnableDebug,
+		Pretty:             cfg.Node.Dev,
+		Metrics:            a.metrics.memory,
+		Prometheus:         a.metrics.gatherer(),
+	}
+}
+
+func (a *Agent) serveClients(ctx context.Context, cfg *config.Config) error {
+	var err error
+	if a.api, err = httpapi.New(a.apiConfig(cfg)); err != nil {
+		return err
+	}
+	local, err := localrpc.New(localrpc.Config{
+		Backend: a,
+		AuthKey: cfg.HTTP.RPCAuthKey.Bytes(),
+		Log:     a.log.Named("local_rpc"),
+	})
+	if err != nil {
+		return err
+	}
+	for kind, lns := range a.listeners {
+		for _, ln := range lns {
+			switch kind {
+			case listenHTTP, listenHTTPS:
+				a.serve(ctx, string(kind), func(ctx context.Context) error { return a.api.Serve(ctx, ln, kind == listenHTTPS) })
+			case listenLocalRPC:
+				a.serve(ctx, string(kind), func(ctx context.Context) error { return local.Serve(ctx, ln) })
+			}
+		}
+	}
+	return nil
+}
+
+// join keeps trying to join the pools, and keeps the servers of this
+// datacenter in each other's WAN pool.
+func (a *Agent) join(ctx context.Context, cfg *config.Config) {
+	j := cfg.Join
+	retry := func(name string, pool *gossip.Pool, o gossip.RetryOptions) {
+		if pool != nil && len(o.Addrs) > 0 {
+			a.serve(ctx, name, func(ctx context.Context) error { return pool.RetryJoin(ctx, o) })
+		}
+	}
+	retry("retry_join", a.lan, gossip.RetryOptions{Addrs: j.RetryLAN, Interval: j.RetryIntervalLAN, Max: j.RetryMaxLAN})
+	retry("retry_join_wan", a.wan, gossip.RetryOptions{Addrs: j.RetryWAN, Interval: j.RetryIntervalWAN, Max: j.RetryMaxWAN})
+	if a.wan != nil {
+		a.serve(ctx, "WAN flood", func(ctx context.Context) error { return gossip.Flood(ctx, a.lan, a.wan) })
+	}
+	a.serve(ctx, "router", a.router.Run)
+}
+
+// Done is closed when the agent wants to end: after a leave, or because a part
+// of it failed. The owner then calls Shutdown.
+func (a *Agent) Done() <-chan struct{} { return a.life.done }
+
+// ExitError is why Done was closed; nil after a leave.
+func (a *Agent) ExitError() error {
+	a.life.mu.Lock()
+	defer a.life.mu.Unlock()
+	return a.life.err
+}
+
+func (a *Agent) stop(err error) {
+	a.life.mu.Lock()
+	defer a.life.mu.Unlock()
+	if a.life.ended {
+		return
+	}
+	a.life.ended, a.life.err = true, err
+	close(a.life.done)
+}
+
+// Leave leaves the cluster gracefully: the others see this node as left, not as
+// failed. It blocks until they had time to hear of it, at the latest until ctx
+// ends, and then closes Done. A second call waits for the first.
+func (a *Agent) Leave(ctx context.Context) error { return a.life.leave(ctx) }
+
+func (a *Agent) leave(ctx context.Context) error {
+	a.log.Info("leaving the cluster")
+	var errs []error
+	if a.wan != nil {
+		errs = append(errs, a.wan.Leave(ctx))
+	}
+	errs = append(errs, a.lan.Leave(ctx))
+	if a.rpc != nil { // calls on their way to this server may still arrive
+		select {
+		case <-time.After(a.cfg.Load().Join.LeaveDrainTime):
+		case <-ctx.Done():
+			errs = append(errs, ctx.Err())
+		}
+	}
+	err := errors.Join(errs...)
+	a.stop(err)
+	return err
+}
+
+// onceError makes a function that runs fn at the first call; later calls wait
+// for that run and return its error.
+func onceError(fn func(context.Context) error) func(context.Context) error {
+	var once sync.Once
+	var err error
+	return func(ctx context.Context) error {
+		once.Do(func() { err = fn(ctx) })
+		return err
+	}
+}
+
+// Shutdown stops everything without leaving, in the reverse of the order of
+// Start, and returns when all of it has stopped.
+func (a *Agent) Shutdown() {
+	a.stop(nil)
+	a.halt()
+	a.log.Info("agent stopped")
+	a.log.Close()
+	if path := a.cfg.Load().Node.PidFile; path != "" {
+		os.Remove(path)
+	}
+}
+
+func (a *Agent) halt() {
+	a.life.cancel()
+	a.listeners.close()
+	for _, p := range []*gossip.Pool{a.wan, a.lan} {
+		if p != nil {
+			if err := p.Shutdown(); err != nil {
+				a.log.Warn("gossip pool did not shut down cleanly", "error", err)
+			}
+		}
+	}
+	a.life.tasks.Wait()
+	if a.conns != nil {
+		a.conns.Close()
+	}
+}

@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"lictor/agent/config"
+	"lictor/agent/logs"
+)
+
+// ErrNotReloadable is in the error of a reload that asks for a change which
+// needs a restart. The error's text names the settings.
+var ErrNotReloadable = errors.New("settings that need a restart")
+
+// Reload reads the configuration again and takes over what changed: TLS
+// material and verify settings, limits, the log level, metric filters, node
+// metadata. It is all or nothing: with a bad file, bad TLS material, or a
+// change that needs a restart, the old settings stay in force and the error
+// says why. Connections that the new rules would refuse are closed once the
+// calls on them have ended. Reloads run one after the other.
+func (a *Agent) Reload(context.Context) error {
+	a.life.reload.Lock()
+	defer a.life.reload.Unlock()
+	if a.load == nil {
+		return errors.New("this agent has no configuration to read again")
+	}
+	changed, err := a.reload()
+	if err != nil {
+		a.log.Error("reload refused, the old settings stay in force", "error", err)
+		return err
+	}
+	a.log.Info("configuration reloaded", "changed", strings.Join(changed, ", "))
+	return nil
+}
+
+func (a *Agent) reload() (changed []string, err error) {
+	next, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	old := a.cfg.Load()
+	changed, restart := config.Diff(old, next)
+	if len(restart) > 0 {
+		return nil, fmt.Errorf("%w: %s (nothing was changed)", ErrNotReloadable, strings.Join(restart, ", "))
+	}
+	level, err := logs.ParseLevel(next.Log.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log_level: %w", err)
+	}
+	// The only step that can fail comes first; it checks everything before it
+	// swaps.
+	if err := a.tls.Update(a.tlsConfig(next)); err != nil {
+		return nil, err
+	}
+	for _, w := range next.Warnings {
+		a.log.Warn(w)
+	}
+	a.cfg.Store(next)
+	a.log.SetLevel(level)
+	a.metrics.reload(next.Telemetry)
+	a.conns.SetCallTimeout(next.Limits.RPCClientTimeout)
+	a.router.SetRate(next.Limits.RPCRate, next.Limits.RPCMaxBurst)
+	a.api.SetMaxConnsPerClient(next.Limits.HTTPMaxConnsPerClient)
+	if a.rpc != nil {
+		a.rpc.SetLimits(rpcLimits(next.Limits))
+		a.rpc.Recheck()
+	}
+	a.conns.Recheck()
+	a.api.Recheck()
+	if err := a.retag(next); err != nil {
+		a.log.Warn("the gossip tags still say what was true before the reload", "error", err)
+	}
+	return changed, nil
+}

@@ -1,0 +1,122 @@
+// Package command is Lictor's command line: a file a subcommand, which reads
+// its flags, calls one thing and prints. Outputs and exit codes are those of
+// the family's CLI with lictor for the program's name.
+//
+// Commands that operate an agent reach it over its local RPC
+// (127.0.0.1:8400) or, where a flag or the environment names one, over an HTTP
+// API; see target. They see only the small interface agentClient.
+//
+// It does not hide what a caller puts into its own command line: the process
+// list shows arguments. Every secret can therefore also be given in a file, on
+// the standard input or in the environment.
+package command
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hashicorp/cli"
+)
+
+// program is the name that help texts and completions use.
+const program = "lictor"
+
+// environment is what a command may touch of the process it runs in.
+type environment struct {
+	ctx    context.Context
+	ui     cli.Ui
+	stdin  io.Reader
+	stdout io.Writer
+	getenv func(string) string
+	dial   func(context.Context, target) (agentClient, error)
+}
+
+// Main runs the command line args (without the program's name) and returns the
+// exit status. It blocks until the command is done; an interrupt or SIGTERM
+// cancels it, a second one kills the process. The agent command has signals of
+// its own.
+func Main(ctx context.Context, args []string) int {
+	env := &environment{
+		ctx: ctx,
+		ui: &cli.ConcurrentUi{Ui: &cli.BasicUi{
+			Reader: os.Stdin, Writer: os.Stdout, ErrorWriter: os.Stderr,
+		}},
+		stdin:  os.Stdin,
+		stdout: os.Stdout,
+		getenv: os.Getenv,
+		dial:   dial,
+	}
+	return run(env, args, os.Stdout, os.Stderr)
+}
+
+func run(env *environment, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && (args[0] == "-v" || args[0] == "-version" || args[0] == "--version") {
+		args = append([]string{"version"}, args[1:]...)
+	}
+	c := cli.NewCLI(program, "")
+	c.Args = args
+	c.Commands = commands(env)
+	c.HelpWriter = stdout
+	c.ErrorWriter = stderr
+	status, err := c.Run()
+	if err != nil {
+		fmt.Fprintf(stderr, "Error executing CLI: %s\n", err)
+		if status == 0 {
+			status = 1
+		}
+	}
+	return status
+}
+
+// commands is every subcommand by name.
+func commands(env *environment) map[string]cli.CommandFactory {
+	all := map[string]cli.CommandFactory{}
+	for _, define := range []func() *command{
+		agentCommand, completionCommand, eventCommand, forceLeaveCommand, infoCommand, joinCommand,
+		keygenCommand, keyringCommand, leaveCommand, membersCommand, monitorCommand, reloadCommand,
+		validateCommand, versionCommand,
+		tlsCACreateCommand, tlsCertCreateCommand, tlsCertInspectCommand, tlsCertRenewCommand,
+	} {
+		all[define().name] = func() (cli.Command, error) {
+			c := define()
+			c.env = env
+			return c, nil
+		}
+	}
+	for name, synopsis := range groups {
+		if _, ok := all[name]; !ok {
+			all[name] = func() (cli.Command, error) { return &group{name, synopsis}, nil }
+		}
+	}
+	return all
+}
+
+// groups are the names that only hold subcommands.
+var groups = map[string]string{
+	"tls":      "Built-in helpers for creating and reading CAs and certificates",
+	"tls ca":   "Helpers for CAs",
+	"tls cert": "Helpers for certificates",
+}
+
+// group is a name that only holds subcommands: it prints its help, and fails.
+type group struct{ name, synopsis string }
+
+func (g *group) Run([]string) int { return cli.RunResultHelp }
+
+func (g *group) Synopsis() string { return g.synopsis }
+
+func (g *group) Help() string {
+	return "Usage: " + program + " " + g.name + " <subcommand> [options]\n\n  " + g.synopsis + "."
+}
+
+// untilSignal returns a context that ends at the first interrupt or SIGTERM and
+// then restores their default handling, so that a second one kills.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}

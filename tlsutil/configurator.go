@@ -1,0 +1,291 @@
+package tlsutil
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// ErrNoCertificate: TLS cannot be served or a certificate shown, because none
+// is configured.
+var ErrNoCertificate = errors.New("tlsutil: no certificate is configured (cert_file, key_file)")
+
+// Configurator makes tls.Configs from settings that may be replaced while it is
+// in use. What it hands out follows the settings in force at each handshake,
+// not those at the time of the call. All methods may be called from any
+// goroutine.
+type Configurator struct {
+	log   hclog.Logger
+	state atomic.Pointer[state]
+
+	update sync.Mutex // one Update at a time; guards hooks
+	hooks  []func()
+}
+
+// state is one complete, checked set of settings. It is never changed.
+type state struct {
+	cfg        Config
+	rpc, https *material
+	inRPC      *tls.Config // nil without a certificate
+	inHTTPS    *tls.Config
+}
+
+// New loads and checks everything cfg names. The error lists every problem with
+// the key and file it is about, never what is in a file.
+func New(cfg Config, log hclog.Logger) (*Configurator, error) {
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	st, err := newState(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &Configurator{log: log}
+	c.state.Store(st)
+	c.logMaterial(st)
+	return c, nil
+}
+
+func newState(cfg Config) (*state, error) {
+	st := &state{cfg: cfg}
+	var errRPC, errHTTPS error
+	st.rpc, errRPC = cfg.load("tls.internal_rpc", cfg.InternalRPC)
+	st.https, errHTTPS = cfg.load("tls.https", cfg.HTTPS)
+	if err := errors.Join(errRPC, errHTTPS); err != nil {
+		return nil, err
+	}
+	st.inRPC = st.rpc.incoming()
+	if st.inRPC != nil && !st.rpc.s.VerifyIncoming {
+		// Who shows a certificate all the same is known by it (Identify).
+		st.inRPC.ClientAuth = tls.RequestClientCert
+	}
+	if st.inHTTPS = st.https.incoming(); st.inHTTPS != nil {
+		st.inHTTPS.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return st, nil
+}
+
+// incoming is the server side of a stanza; nil without a certificate.
+//
+// Session tickets are off: a resumed session would carry a verdict of the past
+// over a change of the CA (CVE-2025-68121), and connections are long-lived
+// enough not to miss them.
+func (m *material) incoming() *tls.Config {
+	if m.cert == nil {
+		return nil
+	}
+	tc := &tls.Config{
+		Certificates:           []tls.Certificate{*m.cert},
+		MinVersion:             m.s.MinVersion,
+		CipherSuites:           m.suites,
+		SessionTicketsDisabled: true,
+	}
+	if m.s.VerifyIncoming {
+		tc.ClientAuth = tls.RequireAndVerifyClientCert
+		tc.ClientCAs = m.pool
+	}
+	return tc
+}
+
+func (c *Configurator) logMaterial(st *state) {
+	for _, p := range []struct {
+		name string
+		m    *material
+	}{{"internal_rpc", st.rpc}, {"https", st.https}} {
+		if p.m.cert == nil {
+			continue
+		}
+		id := identityOf(p.m.cert.Leaf, st.cfg.Datacenter, st.cfg.Domain)
+		c.log.Debug("certificate loaded", "for", p.name, "certificate", id.String(), "key", keyType(p.m.cert.Leaf.PublicKey))
+		if err := validAt(p.m.cert.Leaf, time.Now()); err != nil {
+			c.log.Error("this agent's own certificate is not valid now: verifying peers will refuse it", "for", p.name, "error", err)
+		}
+	}
+}
+
+// Update replaces the settings. The new ones are built and checked completely
+// first; on an error the old ones stay in force. After the swap it runs the
+// functions given to OnUpdate, on this goroutine.
+func (c *Configurator) Update(cfg Config) error {
+	st, err := newState(cfg)
+	if err != nil {
+		return err
+	}
+	c.update.Lock()
+	defer c.update.Unlock()
+	c.state.Store(st)
+	c.logMaterial(st)
+	for _, fn := range c.hooks {
+		fn()
+	}
+	return nil
+}
+
+// OnUpdate adds a function for Update to run. It must not call Update.
+func (c *Configurator) OnUpdate(fn func()) {
+	c.update.Lock()
+	defer c.update.Unlock()
+	c.hooks = append(c.hooks, fn)
+}
+
+// RPC is what is in force for internal RPC.
+func (c *Configurator) RPC() Settings { return c.state.Load().rpc.s }
+
+// HTTPS is what is in force for the HTTPS API.
+func (c *Configurator) HTTPS() Settings { return c.state.Load().https.s }
+
+// IncomingRPC is the server side of the RPC port. The error is ErrNoCertificate
+// where TLS cannot be served now.
+func (c *Configurator) IncomingRPC() (*tls.Config, error) {
+	return c.incoming(func(st *state) *tls.Config { return st.inRPC })
+}
+
+// IncomingHTTPS is the server side of the HTTPS API.
+func (c *Configurator) IncomingHTTPS() (*tls.Config, error) {
+	return c.incoming(func(st *state) *tls.Config { return st.inHTTPS })
+}
+
+func (c *Configurator) incoming(of func(*state) *tls.Config) (*tls.Config, error) {
+	now := of(c.state.Load())
+	if now == nil {
+		return nil, ErrNoCertificate
+	}
+	outer := now.Clone()
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if tc := of(c.state.Load()); tc != nil {
+			return tc, nil
+		}
+		return nil, ErrNoCertificate
+	}
+	return outer, nil
+}
+
+// OutgoingRPC is the client side for a server of datacenter dc. It is nil,
+// without an error, where verify_outgoing is off: dial plaintext then.
+//
+// The chain is always verified; the name server.<dc>.<domain> where
+// verify_server_hostname is on. Our certificate is shown even to a server that
+// names other CAs, so that its log can say why it refuses us.
+func (c *Configurator) OutgoingRPC(dc string) (*tls.Config, error) {
+	st := c.state.Load()
+	m := st.rpc
+	if !m.s.VerifyOutgoing {
+		return nil, nil
+	}
+	tc := &tls.Config{
+		RootCAs:      m.pool,
+		MinVersion:   m.s.MinVersion,
+		CipherSuites: m.suites,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if m.cert == nil {
+				return &tls.Certificate{}, nil
+			}
+			return m.cert, nil
+		},
+	}
+	if m.s.VerifyServerHostname {
+		tc.ServerName = ServerName(dc, st.cfg.Domain)
+		return tc, nil
+	}
+	// The one place that turns crypto/tls's own check off, because it cannot
+	// check a chain without a name. VerifyConnection checks the chain instead.
+	tc.InsecureSkipVerify = true
+	tc.VerifyConnection = func(cs tls.ConnectionState) error {
+		return m.verifyPeer(&cs, x509.ExtKeyUsageServerAuth, "")
+	}
+	return tc, nil
+}
+
+// verifyPeer checks the peer's chain, and its name where one is given, against
+// this material's CA.
+func (m *material) verifyPeer(cs *tls.ConnectionState, usage x509.ExtKeyUsage, name string) error {
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("the peer showed no certificate")
+	}
+	if m.pool == nil {
+		return errors.New("there is no CA to verify the peer against")
+	}
+	leaf := cs.PeerCertificates[0]
+	err := verifyCerts(leaf, cs.PeerCertificates[1:], m.pool, time.Now(), usage)
+	if err == nil && name != "" {
+		err = leaf.VerifyHostname(name)
+	}
+	if err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
+	}
+	return nil
+}
+
+// verifyCerts checks a chain at a time. Intermediates that the peer sent count
+// (GH-10964).
+func verifyCerts(leaf *x509.Certificate, chain []*x509.Certificate, roots *x509.CertPool, now time.Time, usage x509.ExtKeyUsage) error {
+	inter := x509.NewCertPool()
+	for _, c := range chain {
+		inter.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: inter, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+	})
+	return err
+}
+
+func verifyChain(leaf *x509.Certificate, chain [][]byte, roots *x509.CertPool, now time.Time, usage x509.ExtKeyUsage) error {
+	var certs []*x509.Certificate
+	for _, raw := range chain {
+		if c, err := x509.ParseCertificate(raw); err == nil {
+			certs = append(certs, c)
+		}
+	}
+	return verifyCerts(leaf, certs, roots, now, usage)
+}
+
+// Identify says who is at the other end of a connection, by a certificate that
+// verifies against the CA in force now. Without one, and for a nil state
+// (plaintext), it is nobody.
+func (c *Configurator) Identify(cs *tls.ConnectionState) Identity {
+	st := c.state.Load()
+	if cs == nil || len(cs.PeerCertificates) == 0 || st.rpc.pool == nil {
+		return Identity{}
+	}
+	if st.rpc.verifyPeer(cs, x509.ExtKeyUsageClientAuth, "") != nil {
+		return Identity{}
+	}
+	return identityOf(cs.PeerCertificates[0], st.cfg.Datacenter, st.cfg.Domain)
+}
+
+// Recheck says whether a connection that is open would be accepted under the
+// settings in force now: an incoming one, or an outgoing one to datacenter dc.
+// A nil state is a plaintext connection.
+func (c *Configurator) Recheck(cs *tls.ConnectionState, incoming bool, dc string) error {
+	st := c.state.Load()
+	return st.rpc.recheck(cs, incoming, ServerName(dc, st.cfg.Domain))
+}
+
+// RecheckHTTPS is Recheck for a connection to the HTTPS API.
+func (c *Configurator) RecheckHTTPS(cs *tls.ConnectionState) error {
+	return c.state.Load().https.recheck(cs, true, "")
+}
+
+func (m *material) recheck(cs *tls.ConnectionState, incoming bool, name string) error {
+	required, key, usage := m.s.VerifyOutgoing, "verify_outgoing", x509.ExtKeyUsageServerAuth
+	if incoming {
+		required, key, usage, name = m.s.VerifyIncoming, "verify_incoming", x509.ExtKeyUsageClientAuth, ""
+	} else if !m.s.VerifyServerHostname {
+		name = ""
+	}
+	switch {
+	case !required:
+		return nil
+	case cs == nil:
+		return fmt.Errorf("the connection is plaintext, and %s is on now", key)
+	case cs.Version < m.s.MinVersion:
+		return fmt.Errorf("the connection speaks %s, and tls_min_version is %s now", tls.VersionName(cs.Version), tls.VersionName(m.s.MinVersion))
+	}
+	return m.verifyPeer(cs, usage, name)
+}
