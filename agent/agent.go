@@ -234,13 +234,11 @@ func (a *Agent) serveRPC(ctx context.Context, cfg *config.Config) error {
 	})
 	var err error
 	a.rpc, err = rpc.NewServer(rpc.ServerConfig{
-		Table:  a.endpoints.Table(),
-		TLS:    a.tls,
-		Limits: rpcLimits(cfg.Limits),
-		Log:    a.log.Named("rpc"),
-		// Where nobody is identified, a member's address stands in for its role.
-		IsServerAddr:       a.servers.is(tlsutil.RoleServer),
-		IsRemoteServerAddr: a.servers.is(tlsutil.RoleRemoteServer),
+		Table:    a.endpoints.Table(),
+		TLS:      a.tls,
+		Limits:   rpcLimits(cfg.Limits),
+		Log:      a.log.Named("rpc"),
+		AddrRole: a.servers.role,
 	})
 	if err != nil {
 		return err

@@ -31,10 +31,8 @@ func newDirectory() *directory {
 	return d
 }
 
-// is returns a function that says whether a member at an address has a role.
-func (d *directory) is(role tlsutil.Role) func(netip.Addr) bool {
-	return func(addr netip.Addr) bool { return (*d.roles.Load())[addr.Unmap()] == role }
-}
+// role is what a member at this address is; RoleNone for a stranger.
+func (d *directory) role(addr netip.Addr) tlsutil.Role { return (*d.roles.Load())[addr.Unmap()] }
 
 // watch follows both pools: member events change the server lists, user events
 // go into the ring.
@@ -91,13 +89,18 @@ func (a *Agent) refresh() {
 	cfg := a.cfg.Load()
 	roles := map[netip.Addr]tlsutil.Role{}
 	targets := map[string][]rpc.Target{cfg.Node.Datacenter: nil}
-	for _, dc := range a.router.Datacenters() {
-		targets[dc] = nil // a datacenter that has gone is forgotten
-	}
+	seen := map[string]bool{cfg.Node.Datacenter: true}
 
 	if a.wan != nil {
 		for _, s := range server.Servers(a.wan.Members()) {
-			if s.Datacenter == cfg.Node.Datacenter || !present(s.Status) {
+			if s.Datacenter == cfg.Node.Datacenter {
+				continue
+			}
+			seen[s.Datacenter] = true
+			if !present(s.Status) {
+				if _, ok := targets[s.Datacenter]; !ok {
+					targets[s.Datacenter] = nil // known, though nobody there may answer
+				}
 				continue
 			}
 			roles[s.Addr.Addr()] = tlsutil.RoleRemoteServer
@@ -121,6 +124,11 @@ func (a *Agent) refresh() {
 		}
 	}
 	a.servers.roles.Store(&roles)
+	for _, dc := range a.router.Datacenters() {
+		if !seen[dc] {
+			a.router.Forget(dc)
+		}
+	}
 	for dc, list := range targets {
 		a.router.SetServers(dc, list)
 	}

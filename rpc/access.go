@@ -108,11 +108,9 @@ type Peer struct {
 	Addr     net.Addr         // remote address of the TCP connection
 	TLS      bool             // the connection is TLS
 	Identity tlsutil.Identity // from the verified certificate; RoleNone without one
-	// FromServerAddr and FromRemoteServerAddr are set for a peer without a role
-	// where verify_incoming is off: the gossip list has a server of this (or
-	// another) datacenter at the peer's address.
-	FromServerAddr       bool
-	FromRemoteServerAddr bool
+	// AddrRole is set for a peer without a role where verify_incoming is off: what
+	// the gossip list has at the peer's address.
+	AddrRole tlsutil.Role
 	// Local marks a call of this process to itself (Server.Local).
 	Local bool
 }
@@ -123,24 +121,17 @@ func (p Peer) Classes() Access {
 	if p.Local {
 		return AllowServer
 	}
-	switch p.Identity.Role {
-	case tlsutil.RoleClient:
-		return AllowClient
-	case tlsutil.RoleCLI:
-		return AllowCLI
-	case tlsutil.RoleServer:
-		return AllowServer
-	case tlsutil.RoleRemoteServer:
-		return AllowRemoteServer
+	if class := classOf[p.Identity.Role]; class != 0 {
+		return class
 	}
-	classes := AllowNobody
-	if p.FromServerAddr {
-		classes |= AllowServer
-	}
-	if p.FromRemoteServerAddr {
-		classes |= AllowRemoteServer
-	}
-	return classes
+	return AllowNobody | classOf[p.AddrRole]
+}
+
+var classOf = map[tlsutil.Role]Access{
+	tlsutil.RoleClient:       AllowClient,
+	tlsutil.RoleCLI:          AllowCLI,
+	tlsutil.RoleServer:       AllowServer,
+	tlsutil.RoleRemoteServer: AllowRemoteServer,
 }
 
 // String names the peer for a log line.

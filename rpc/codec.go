@@ -44,9 +44,11 @@ type wireState struct {
 	sc   scanner
 	head []byte
 	body []byte
-	out  outBuf
-	enc  *codec.Encoder
-	dec  *codec.Decoder
+	// remote is the error text of the last response header; a client's only.
+	remote string
+	out    outBuf
+	enc    *codec.Encoder
+	dec    *codec.Decoder
 }
 
 const (

@@ -89,7 +89,10 @@ func String() string {
 // which peers read the first number.
 func Tag() string {
 	i := Get()
-	tag := i.Version + i.Prerelease
+	tag := i.Version
+	if i.Prerelease != "" {
+		tag += "-" + i.Prerelease
+	}
 	if len(i.Revision) > 8 {
 		return tag + ":" + i.Revision[:8]
 	}

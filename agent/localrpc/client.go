@@ -108,8 +108,8 @@ func (c *Client) Members(ctx context.Context, wan bool) ([]serf.Member, error) {
 	return members, nil
 }
 
-// Join has the agent join a pool and returns how many of addrs answered. The
-// error lists those that did not, also where others did.
+// Join has the agent join a pool and returns how many of addrs answered. It is
+// an error only that none did; it then lists them.
 func (c *Client) Join(ctx context.Context, addrs []string, wan bool) (int, error) {
 	var res joinResponse
 	err := c.call(ctx, longTimeout, cmdJoin, &joinRequest{Existing: addrs, WAN: wan}, &res)
@@ -194,7 +194,7 @@ func (c *Client) Monitor(ctx context.Context, level string, json bool) (*LogStre
 	if err != nil {
 		return nil, err
 	}
-	if err := own.call(ctx, shortTimeout, cmdAgentMonitor, &monitorRequest{LogLevel: level, LogJSON: json}, nil); err != nil {
+	if err := own.call(ctx, shortTimeout, cmdMonitor, &monitorRequest{LogLevel: level, LogJSON: json}, nil); err != nil {
 		own.Close()
 		return nil, err
 	}

@@ -16,8 +16,6 @@ import (
 	"lictor/rpc/wire"
 )
 
-var errNoLAN = errors.New("this agent does not serve Serf's own commands")
-
 func handshake(_ context.Context, c *session, h *requestHeader, req *handshakeRequest) (any, error) {
 	switch {
 	case req.Version != protocolVersion && h.Token != nil:
@@ -102,11 +100,8 @@ func membersFiltered(_ context.Context, c *session, _ *requestHeader, req *membe
 }
 
 func getCoordinate(_ context.Context, c *session, _ *requestHeader, req *coordinateRequest) (any, error) {
-	if c.s.lan == nil {
-		return nil, errNoLAN
-	}
 	res := &coordinateResponse{}
-	if coord, ok := c.s.lan.Coordinate(req.Node); ok && coord != nil {
+	if coord, ok := c.s.backend.LAN().Coordinate(req.Node); ok && coord != nil {
 		res.Coord, res.Ok = *coord, true
 	}
 	return res, nil
@@ -118,6 +113,9 @@ func stats(_ context.Context, c *session, _ *requestHeader, _ *none) (any, error
 
 func join(ctx context.Context, c *session, _ *requestHeader, req *joinRequest) (any, error) {
 	n, err := c.s.backend.Join(ctx, req.Existing, req.WAN)
+	if n > 0 {
+		err = nil // as Serf: one that answers is enough, and clients take an error for a failure of all
+	}
 	return &joinResponse{Num: int32(n)}, err
 }
 
@@ -145,15 +143,12 @@ func isOwnTag(name string) bool {
 }
 
 func setTags(_ context.Context, c *session, _ *requestHeader, req *tagsRequest) (any, error) {
-	if c.s.lan == nil {
-		return nil, errNoLAN
-	}
 	for _, name := range slices.Concat(slices.Sorted(maps.Keys(req.Tags)), req.DeleteTags) {
 		if isOwnTag(name) {
 			return nil, fmt.Errorf("tag %.64q is the agent's own and follows its configuration", name)
 		}
 	}
-	tags := maps.Clone(c.s.lan.LocalMember().Tags)
+	tags := maps.Clone(c.s.backend.LAN().LocalMember().Tags)
 	if tags == nil {
 		tags = map[string]string{}
 	}
@@ -161,14 +156,11 @@ func setTags(_ context.Context, c *session, _ *requestHeader, req *tagsRequest) 
 		delete(tags, name)
 	}
 	maps.Copy(tags, req.Tags)
-	return nil, c.s.lan.SetTags(tags)
+	return nil, c.s.backend.LAN().SetTags(tags)
 }
 
 func fireSerfEvent(_ context.Context, c *session, _ *requestHeader, req *eventRequest) (any, error) {
-	if c.s.lan == nil {
-		return nil, errNoLAN
-	}
-	return nil, c.s.lan.UserEvent(req.Name, req.Payload, req.Coalesce)
+	return nil, c.s.backend.LAN().UserEvent(req.Name, req.Payload, req.Coalesce)
 }
 
 func fireEvent(ctx context.Context, c *session, _ *requestHeader, req *eventFireRequest) (any, error) {
@@ -179,7 +171,10 @@ func fireEvent(ctx context.Context, c *session, _ *requestHeader, req *eventFire
 }
 
 func keyring(ctx context.Context, c *session, _ *requestHeader, req *wire.KeyringRequest) (any, error) {
-	res, err := c.s.backend.Keyring(ctx, req)
+	// The rest of the request is for servers among each other.
+	res, err := c.s.backend.Keyring(ctx, &wire.KeyringRequest{
+		Operation: req.Operation, Key: req.Key, Datacenter: req.Datacenter, RelayFactor: req.RelayFactor, LocalOnly: req.LocalOnly,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -194,24 +189,28 @@ var keyOperations = map[string]string{
 	cmdListKeys:   wire.KeyringList,
 }
 
-// key runs a key command in the dialect of its header: the family's on all
-// pools, Serf's on the LAN pool alone.
+// key runs a key command: in the family's dialect on all pools, in Serf's on the
+// LAN pool alone.
 func key(ctx context.Context, c *session, h *requestHeader, req *keyRequest) (any, error) {
 	if req == nil {
 		req = &keyRequest{}
 	}
 	op := keyOperations[h.Command]
-	if h.Token != nil {
-		all, err := c.s.backend.Keyring(ctx, &wire.KeyringRequest{Operation: op, Key: req.Key, RelayFactor: req.RelayFactor})
+	if h.Token != nil || req.RelayFactor != nil {
+		var relay uint8
+		if req.RelayFactor != nil {
+			relay = *req.RelayFactor
+		}
+		all, err := c.s.backend.Keyring(ctx, &wire.KeyringRequest{Operation: op, Key: req.Key, RelayFactor: relay})
 		if err != nil {
 			return familyKeys(nil), err
 		}
 		return familyKeys(all.Responses), nil
 	}
-	if c.s.lan == nil {
-		return &keyResponse{}, errNoLAN
+	r, err := c.s.backend.LAN().Keyring(op, req.Key, 0)
+	if r == nil {
+		return &keyResponse{}, err
 	}
-	r, err := c.s.lan.Keyring(op, req.Key, req.RelayFactor)
 	res := &keyResponse{Messages: r.Messages, NumNodes: r.NumNodes, NumErr: r.NumErr, NumResp: r.NumResp}
 	if op == wire.KeyringList {
 		res.Keys = r.Keys

@@ -28,7 +28,6 @@ type session struct {
 	nc      net.Conn
 	caller  caller
 	opened  time.Time
-	buf     []byte // of the last request
 	greeted bool   // handshake done
 	authed  bool   // auth key presented
 	full    bool   // may do everything
@@ -52,17 +51,22 @@ func (s *Server) handle(ctx, hard context.Context, nc net.Conn) {
 	if s.keySum == nil && c.caller.trusted {
 		c.full = true
 		s.promote()
-	} else if !s.mayStay() {
+	} else if !c.caller.trusted && !s.mayStay() {
 		s.warn("connection refused: too many from callers that are not trusted", "from", c.caller.name, "limit", s.limits.MaxOthers)
 		return
 	}
 
 	life, end := context.WithCancel(ctx)
 	c.streams.init(c, life)
-	defer c.streams.wait()
-	defer end()
-	defer context.AfterFunc(ctx, c.hangUp)()
 	defer context.AfterFunc(hard, func() { nc.Close() })()
+	defer func() {
+		end()
+		// One may be in the middle of a record that nobody reads.
+		last := time.AfterFunc(s.limits.WriteTimeout, func() { nc.Close() })
+		c.streams.wait()
+		last.Stop()
+	}()
+	defer context.AfterFunc(ctx, c.hangUp)()
 
 	err := c.serve(hard)
 	switch {
@@ -90,17 +94,14 @@ func (c *session) hangUp() {
 	c.nc.SetReadDeadline(aLongTimeAgo)
 }
 
-// await sets the time until which the next request must begin.
-func (c *session) await() {
+// await sets the time until which the next request must begin. It is false
+// where none is let in any more.
+func (c *session) await() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = true
-	c.idleLocked()
-}
-
-func (c *session) idleLocked() {
 	switch {
-	case c.ended || !c.waiting:
+	case c.ended:
 	case !c.ready():
 		c.nc.SetReadDeadline(c.opened.Add(c.s.limits.HandshakeTimeout))
 	case c.streams.count() > 0:
@@ -108,6 +109,7 @@ func (c *session) idleLocked() {
 	default:
 		c.nc.SetReadDeadline(time.Now().Add(c.s.limits.IdleTimeout))
 	}
+	return !c.ended
 }
 
 // begun sets the time until which a request that has begun must be complete.
@@ -133,16 +135,19 @@ func (c *session) streamEnded() {
 func (c *session) serve(ctx context.Context) error {
 	br := bufio.NewReader(c.nc)
 	for {
-		c.await()
+		if !c.await() {
+			return nil
+		}
 		if _, err := br.Peek(1); err != nil {
 			return c.readError(err)
 		}
 		c.begun()
 		var head requestHeader
-		if err := c.read(br, &head, c.s.limits.RequestBytes); err != nil {
+		n, err := readInto(br, &head, c.s.limits.RequestBytes)
+		if err != nil {
 			return c.readError(fmt.Errorf("request header: %w", err))
 		}
-		if err := c.request(ctx, br, &head); err != nil {
+		if err := c.request(ctx, br, &head, c.s.limits.RequestBytes-n); err != nil {
 			return err
 		}
 	}
@@ -156,19 +161,18 @@ func (c *session) readError(err error) error {
 	return err
 }
 
-// read reads one object of at most limit bytes into v.
-func (c *session) read(br *bufio.Reader, v any, limit int) error {
-	b, err := readObject(br, c.buf[:0], limit)
-	c.buf = b
+// readInto reads one object of at most limit bytes into v, and returns its size.
+func readInto(br *bufio.Reader, v any, limit int) (int, error) {
+	b, err := readObject(br, nil, limit)
 	if err != nil {
-		return err
+		return len(b), err
 	}
-	return decode(b, v)
+	return len(b), decode(b, v)
 }
 
-// request reads the rest of a request, runs it and answers. An error ends the
-// connection.
-func (c *session) request(ctx context.Context, br *bufio.Reader, head *requestHeader) error {
+// request reads the rest of a request, of at most limit bytes, runs it and
+// answers. An error ends the connection.
+func (c *session) request(ctx context.Context, br *bufio.Reader, head *requestHeader, limit int) error {
 	row, known := table[head.Command]
 	switch {
 	case !known:
@@ -182,7 +186,7 @@ func (c *session) request(ctx context.Context, br *bufio.Reader, head *requestHe
 	var body any
 	if row.body != nil {
 		if body = row.body(head); body != nil {
-			if err := c.read(br, body, c.s.limits.RequestBytes-len(c.buf)); err != nil {
+			if _, err := readInto(br, body, limit); err != nil {
 				return c.readError(fmt.Errorf("body of %s: %w", head.Command, err))
 			}
 		}
@@ -205,20 +209,18 @@ func (c *session) request(ctx context.Context, br *bufio.Reader, head *requestHe
 	if res == nil {
 		res = row.empty
 	}
-	if err := c.answer(head, err, res); err != nil {
-		return err
-	}
+	err = c.answer(head, err, res)
 	if after := c.after; after != nil {
 		c.after = nil
-		after()
+		after() // also after a failure, so that what the handler opened is closed
 	}
-	return nil
+	return err
 }
 
 // allowed says whether this caller may use a command.
 func (c *session) allowed(command string, need access) error {
 	switch {
-	case need == open, need == read, need == change && c.full:
+	case need == open, c.full, need == read && !c.caller.socket:
 		return nil
 	case c.caller.unknown != nil:
 		return fmt.Errorf("Permission denied: %s is for the agent's own user and root, and who calls is not known: %w", command, c.caller.unknown) //nolint:staticcheck // for the caller to read

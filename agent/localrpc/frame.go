@@ -19,6 +19,7 @@ const maxDepth = 8
 
 var (
 	errTooLarge = errors.New("message is too large")
+	errFields   = errors.New("message is not a map with the fields and types that belong there")
 	errTooDeep  = errors.New("message is nested too deeply")
 
 	aLongTimeAgo = time.Unix(1, 0)
@@ -54,10 +55,11 @@ func encodeFrame(head, body any) ([]byte, error) {
 	return append(b, rest...), nil
 }
 
-// decode decodes one complete object.
+// decode decodes one complete object. The error does not say what the decoder
+// found wrong: it could quote a key.
 func decode(b []byte, v any) error {
-	if err := codec.NewDecoderBytes(b, handle).Decode(v); err != nil {
-		return fmt.Errorf("decode: %w", err)
+	if codec.NewDecoderBytes(b, handle).Decode(v) != nil {
+		return errFields
 	}
 	return nil
 }

@@ -4,8 +4,9 @@
 // It promises that nothing is changed and no key is shown before the caller is
 // known: by the auth key, by the user at the other end of a unix socket, or by
 // the user that the kernel names as owner of the other end of a loopback
-// connection. Who is known to be neither the agent's user nor root may read
-// membership and statistics only. The table in table.go says it command by
+// connection (Linux; elsewhere nobody is known over TCP without a key). Who is
+// not known to be the agent's user or root may read membership and statistics
+// only, and over a unix socket nothing. The table in table.go says it command by
 // command; a command without a row cannot be called.
 //
 // The protocol is the Serf agent's (wire.md, section 7): a stream of msgpack
@@ -14,8 +15,9 @@
 // Consul family before 0.8 (section 8) are served on the same port. The two
 // dialects share names. They differ where it matters only in the key commands,
 // and are told apart by the header: the family's clients always send a Token in
-// it, Serf's never do. So list-keys has a body, and the key commands work on all
-// pools and answer with lists, if and only if the header has a Token.
+// it, Serf's never do. So list-keys has a body if and only if the header has a
+// Token; a key command with a Token, or with a RelayFactor in its body, works on
+// all pools and answers with lists.
 //
 // It does not defend against other programs of the same user or of root, nor,
 // over TCP, against somebody who reads the wire: the auth key is sent as it is,
@@ -33,11 +35,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/serf/coordinate"
 	"github.com/hashicorp/serf/serf"
 	"golang.org/x/time/rate"
 
 	"lictor/agent/logs"
+	"lictor/gossip"
 	"lictor/rpc/wire"
 )
 
@@ -46,7 +48,6 @@ import (
 type Backend interface {
 	// Members is nil for the WAN pool of an agent that is in none.
 	Members(wan bool) []serf.Member
-	LocalMember() serf.Member
 	// Join returns how many of addrs answered; the error lists those that did
 	// not, also where others did.
 	Join(ctx context.Context, addrs []string, wan bool) (int, error)
@@ -60,42 +61,13 @@ type Backend interface {
 	// FireEvent sends ev to a datacenter, "" for the agent's own, and sets its ID.
 	FireEvent(ctx context.Context, dc string, ev *wire.UserEvent) error
 	Monitor(level string, json bool) (*logs.Stream, error)
-}
-
-// LAN is the LAN pool, for the commands that only Serf itself can answer. Pool
-// makes one of a gossip.Pool.
-type LAN interface {
-	LocalMember() serf.Member
-	UserEvent(name string, payload []byte, coalesce bool) error
-	Query(name string, payload []byte, params *serf.QueryParam) (*serf.QueryResponse, error)
-	SetTags(map[string]string) error
-	Coordinate(node string) (*coordinate.Coordinate, bool)
-	// Subscribe has room for n events; a slow subscriber loses some. The caller
-	// closes it.
-	Subscribe(n int) Subscription
-	// Keyring runs wire.KeyringList and its like on this pool alone. A result may
-	// come with an error.
-	Keyring(op, key string, relay uint8) (KeyResult, error)
-}
-
-// Subscription is a stream of a pool's events. C is closed at its end.
-type Subscription struct {
-	C       <-chan serf.Event
-	Dropped func() uint64 // events lost so far
-	Close   func()        // may be called more than once
-}
-
-// KeyResult is what the members of one pool said to a keyring operation.
-type KeyResult struct {
-	Messages                  map[string]string
-	Keys                      map[string]int
-	NumNodes, NumResp, NumErr int
+	// LAN is the LAN pool, for the commands that only Serf itself can answer.
+	LAN() *gossip.Pool
 }
 
 // Config is what a Server needs. Backend is required.
 type Config struct {
 	Backend Backend
-	LAN     LAN // nil: the commands that need it are refused
 	// AuthKey, where not empty, must be presented before anything else, and who
 	// presents it may do everything. It is a secret; New does not keep it.
 	AuthKey []byte
@@ -145,7 +117,6 @@ func setDefault[T comparable](v *T, def T) {
 // several listeners.
 type Server struct {
 	backend Backend
-	lan     LAN
 	keySum  []byte // SHA-256 of the auth key, so that comparing takes the same time for every length; nil without one
 	log     hclog.Logger
 	limits  Limits
@@ -164,7 +135,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		backend: cfg.Backend,
-		lan:     cfg.LAN,
 		log:     cfg.Log,
 		limits:  cfg.Limits,
 		noise:   rate.NewLimiter(1, 10),

@@ -40,9 +40,8 @@ const (
 	cmdMembersWAN = "members-wan"
 	cmdReload     = "reload"
 
-	cmdKeyring      = "keyring"
-	cmdEventFire    = "event-fire"
-	cmdAgentMonitor = "agent-monitor"
+	cmdKeyring   = "lictor-keyring"
+	cmdEventFire = "lictor-event"
 )
 
 // Errors in the words that clients know (wire.md, section 7).
@@ -151,10 +150,11 @@ func (m member) serf() serf.Member {
 	return sm
 }
 
-// keyRequest is that of both dialects: RelayFactor is the family's.
+// keyRequest is that of both dialects: RelayFactor is the family's, and nil in
+// Serf's.
 type keyRequest struct {
 	Key         string
-	RelayFactor uint8
+	RelayFactor *uint8 `codec:",omitempty"`
 }
 
 // keyResponse is Serf's answer to a key command.
@@ -186,6 +186,7 @@ type familyInfo struct {
 	Error            string
 }
 
+// monitorRequest is Serf's, with LogJSON of our own CLI.
 type monitorRequest struct {
 	LogLevel string
 	LogJSON  bool
@@ -208,6 +209,13 @@ type userEventRecord struct {
 	Name     string
 	Payload  []byte
 	Coalesce bool
+}
+
+// droppedRecord tells the reader of a stream that events were lost. Serf has no
+// such record.
+type droppedRecord struct {
+	Event   string // "dropped"
+	Dropped uint64
 }
 
 type queryEventRecord struct {

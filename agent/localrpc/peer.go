@@ -23,6 +23,7 @@ func ownUser() uint32 {
 // caller is who is at the other end of a connection.
 type caller struct {
 	trusted bool   // the agent's own user, or root
+	socket  bool   // came over a unix socket
 	name    string // for log lines
 	unknown error  // why the user is not known; nil where it is
 }
@@ -32,11 +33,12 @@ type caller struct {
 func (s *Server) identify(conn net.Conn) caller {
 	var uid uint32
 	var err error
+	_, socket := conn.(*net.UnixConn)
 	switch c := conn.(type) {
 	case *net.UnixConn:
 		if !haveUnixPeers {
 			// The file system has let the caller in: there is no more to go by.
-			return caller{trusted: true, name: "user of the socket"}
+			return caller{trusted: true, socket: true, name: "user of the socket"}
 		}
 		uid, err = unixPeer(c)
 	case *net.TCPConn:
@@ -51,7 +53,11 @@ func (s *Server) identify(conn net.Conn) caller {
 		err = fmt.Errorf("a %T has no user", conn)
 	}
 	if err != nil {
-		return caller{name: "unknown user", unknown: err}
+		return caller{socket: socket, name: "unknown user", unknown: err}
 	}
-	return caller{trusted: uid == 0 || uid == s.self && s.self != noUser, name: fmt.Sprintf("user %d", uid)}
+	return caller{
+		trusted: uid == 0 || uid == s.self && s.self != noUser,
+		socket:  socket,
+		name:    fmt.Sprintf("user %d", uid),
+	}
 }

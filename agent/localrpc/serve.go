@@ -9,22 +9,26 @@ import (
 	"time"
 )
 
-// Serve accepts on ln until ctx ends. It then lets requests that run finish for
-// Limits.StopTimeout, so that a leave is still answered, closes ln and every
-// connection, and returns only once everything it started has returned. The
-// error is nil if ctx ended it.
+// acceptPause is waited after an accept that failed for a reason that passes,
+// such as too many open files.
+const acceptPause = 100 * time.Millisecond
+
+// Serve accepts callers on ln until ctx is done, or until ln fails, which is an
+// error. It closes ln, and returns when all its connections have ended: streams
+// end at once, and requests that run have Limits.StopTimeout to be answered.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	// Requests outlive ctx by the time that they are given to finish.
-	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(ctx)
+	hard, hardCancel := context.WithCancel(context.WithoutCancel(ctx))
 	var conns sync.WaitGroup
-	defer kill()
-	defer conns.Wait()
-	stop := context.AfterFunc(ctx, func() {
-		ln.Close()
-		t := time.AfterFunc(s.limits.StopTimeout, kill)
-		context.AfterFunc(hard, func() { t.Stop() })
-	})
-	defer stop()
+	defer func() {
+		cancel()
+		timer := time.AfterFunc(s.limits.StopTimeout, hardCancel)
+		conns.Wait()
+		timer.Stop()
+		hardCancel()
+	}()
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	for {
 		nc, err := ln.Accept()
 		switch {
@@ -34,13 +38,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return nil
 		case errors.Is(err, net.ErrClosed):
-			kill()
-			return fmt.Errorf("localrpc: listener %s closed under us: %w", ln.Addr(), err)
-		case err != nil: // out of descriptors, say: a caller must not be able to stop us for good
-			s.warn("accept failed, will retry", "addr", ln.Addr(), "err", err)
-			pause(ctx, 100*time.Millisecond)
+			return fmt.Errorf("accept: %w", err)
+		case err != nil:
+			s.warn("cannot accept a connection", "err", err)
+			pause(ctx, acceptPause)
 		case !s.enter():
-			s.warn("connection refused: too many are open", "limit", s.limits.MaxConns, "limit_untrusted", s.limits.MaxOthers)
+			s.warn("connection refused: too many", "limit", s.limits.MaxConns)
 			nc.Close()
 		default:
 			conns.Go(func() { s.handle(ctx, hard, nc) })
@@ -48,16 +51,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// warn logs something that callers can cause as often as they like.
-func (s *Server) warn(msg string, args ...any) {
-	if s.noise.Allow() {
-		s.log.Warn(msg, args...)
-	}
-}
-
-// enter counts a new connection, or refuses it. It counts among the others
-// until promote. One place is always left for who may do everything, so that
-// others cannot lock the operator out.
+// enter takes a place for a connection, first among those that are not trusted.
+// Every connection that enters must exit.
 func (s *Server) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,25 +64,33 @@ func (s *Server) enter() bool {
 	return true
 }
 
-// mayStay says whether a connection that is not trusted may stay.
+// mayStay says whether there is room for one that is not trusted.
 func (s *Server) mayStay() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.others <= s.limits.MaxOthers
 }
 
+// promote makes a connection a trusted one.
 func (s *Server) promote() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.others--
 }
 
-func (s *Server) exit(promoted bool) {
+func (s *Server) exit(full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns--
-	if !promoted {
+	if !full {
 		s.others--
+	}
+}
+
+// warn logs what a caller can cause, so many lines in a time and no more.
+func (s *Server) warn(msg string, args ...any) {
+	if s.noise.Allow() {
+		s.log.Warn(msg, args...)
 	}
 }
 
@@ -95,7 +98,7 @@ func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
-	case <-ctx.Done():
 	case <-t.C:
+	case <-ctx.Done():
 	}
 }

@@ -31,7 +31,14 @@ type streams struct {
 	mu      sync.Mutex // guards the fields below
 	open    map[uint64]*openStream
 	nextID  uint64
-	queries map[uint64]*serf.Query // that wait for respond
+	queries map[uint64]pendingQuery
+}
+
+// pendingQuery waits for respond. The deadline is kept beside the query, which
+// forgets it when it is answered.
+type pendingQuery struct {
+	query    *serf.Query
+	deadline time.Time
 }
 
 type streamKind uint8
@@ -50,7 +57,7 @@ type openStream struct {
 func (s *streams) init(c *session, ctx context.Context) { //nolint:revive // ctx is kept: it is the connection's
 	s.c, s.ctx = c, ctx
 	s.open = map[uint64]*openStream{}
-	s.queries = map[uint64]*serf.Query{}
+	s.queries = map[uint64]pendingQuery{}
 }
 
 func (s *streams) wait() { s.done.Wait() }
@@ -119,7 +126,7 @@ func monitor(_ context.Context, c *session, h *requestHeader, req *monitorReques
 	if err := c.streams.check(logStream, h.Seq); err != nil {
 		return nil, err
 	}
-	lines, err := c.s.backend.Monitor(req.LogLevel, req.LogJSON && h.Command == cmdAgentMonitor)
+	lines, err := c.s.backend.Monitor(req.LogLevel, req.LogJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -200,13 +207,10 @@ func stream(_ context.Context, c *session, h *requestHeader, req *streamRequest)
 	if err != nil {
 		return nil, err
 	}
-	if c.s.lan == nil {
-		return nil, errNoLAN
-	}
 	if err := c.streams.check(eventStream, h.Seq); err != nil {
 		return nil, err
 	}
-	sub := c.s.lan.Subscribe(eventBuffer)
+	sub := c.s.backend.LAN().Subscribe(eventBuffer)
 	c.streams.start(eventStream, h.Seq, func(ctx context.Context, send func(any) error) {
 		defer sub.Close()
 		var lost uint64
@@ -232,6 +236,9 @@ func stream(_ context.Context, c *session, h *requestHeader, req *streamRequest)
 			}
 			if n := sub.Dropped(); n > lost {
 				c.s.warn("events dropped: the reader of a stream is too slow", "count", n-lost, "from", c.caller.name)
+				if send(&droppedRecord{Event: "dropped", Dropped: n - lost}) != nil {
+					return
+				}
 				lost = n
 			}
 		}
@@ -259,7 +266,7 @@ func (s *streams) register(q *serf.Query) uint64 {
 	defer s.mu.Unlock()
 	now, oldest := time.Now(), s.nextID
 	for id, old := range s.queries {
-		if now.After(old.Deadline()) {
+		if now.After(old.deadline) {
 			delete(s.queries, id)
 		} else {
 			oldest = min(oldest, id)
@@ -270,31 +277,28 @@ func (s *streams) register(q *serf.Query) uint64 {
 	}
 	id := s.nextID
 	s.nextID++
-	s.queries[id] = q
+	s.queries[id] = pendingQuery{q, q.Deadline()}
 	return id
 }
 
 func respond(_ context.Context, c *session, _ *requestHeader, req *respondRequest) (any, error) {
 	c.streams.mu.Lock()
-	q := c.streams.queries[req.ID]
+	q, ok := c.streams.queries[req.ID]
 	c.streams.mu.Unlock()
-	if q == nil {
+	if !ok || time.Now().After(q.deadline) {
 		return nil, errors.New(errNoQuery)
 	}
-	return nil, q.Respond(req.Payload)
+	return nil, q.query.Respond(req.Payload)
 }
 
 func query(_ context.Context, c *session, h *requestHeader, req *queryRequest) (any, error) {
-	if c.s.lan == nil {
-		return nil, errNoLAN
-	}
 	if req.Timeout < 0 || req.Timeout > maxQueryTime {
 		return nil, fmt.Errorf("query timeout %s is not between 0 and %s", req.Timeout, maxQueryTime)
 	}
 	if err := c.streams.check(queryStream, h.Seq); err != nil {
 		return nil, err
 	}
-	res, err := c.s.lan.Query(req.Name, req.Payload, &serf.QueryParam{
+	res, err := c.s.backend.LAN().Query(req.Name, req.Payload, &serf.QueryParam{
 		FilterNodes: req.FilterNodes,
 		FilterTags:  req.FilterTags,
 		RequestAck:  req.RequestAck,

@@ -8,7 +8,7 @@ type access uint8
 const (
 	_      access = iota // a row that does not say is a mistake of ours
 	open                 // everybody, also before authentication
-	read                 // everybody on this machine; with an auth key, who has it
+	read                 // also others on this machine, over TCP; with an auth key, who has it
 	change               // the agent's own user and root, and who has the auth key
 )
 
@@ -88,8 +88,7 @@ func init() { // not a literal: the handlers reach back to it
 		cmdRespond:   newRow(change, respond),
 		cmdStream:    newRow(change, stream), // payloads of events may be meant for few
 
-		cmdMonitor:      newRow(change, monitor), // the log is 0640 on disk
-		cmdAgentMonitor: newRow(change, monitor),
+		cmdMonitor: newRow(change, monitor), // the log is 0640 on disk
 
 		cmdInstallKey: newRow(change, key).answering(),
 		cmdUseKey:     newRow(change, key).answering(),

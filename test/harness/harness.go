@@ -65,8 +65,13 @@ var (
 )
 
 // Binary builds the program, once in a test run and under the race detector
-// if the test is, and returns the folder that holds it. Main removes it.
+// if the test is, and returns the folder that holds it. Main removes it. Where
+// LICTOR_TEST_BIN names a folder, the program in it is tested instead: one that
+// is going to be shipped, say.
 func Binary() (string, error) {
+	if dir := os.Getenv("LICTOR_TEST_BIN"); dir != "" {
+		return dir, nil
+	}
 	buildOnce.Do(func() {
 		if buildDir, buildErr = os.MkdirTemp("", "lictor-bin-"); buildErr != nil {
 			return

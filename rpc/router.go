@@ -1,0 +1,321 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-metrics"
+	"golang.org/x/time/rate"
+)
+
+// RouterOptions are a Router's; zero values take the defaults.
+type RouterOptions struct {
+	Log         hclog.Logger
+	HoldTimeout time.Duration // performance.rpc_hold_timeout; 7s
+	Rate        float64       // limits.rpc_rate, calls a second; 0 = no limit
+	Burst       int           // limits.rpc_max_burst; 1000
+	Rebalance   time.Duration // shortest time between changes of server; 2m
+	// ReadOnly says which methods may be sent again after the connection was lost
+	// mid-call. nil: DefaultReadOnly.
+	ReadOnly func(method string) bool
+	// Nodes gives the cluster's size, which stretches Rebalance. nil: 0.
+	Nodes func() int
+}
+
+// DefaultReadOnly names the methods that may run twice: Status.* reads, and a
+// keyring operation is idempotent by itself.
+func DefaultReadOnly(method string) bool {
+	return strings.HasPrefix(method, "Status.") || method == "Internal.AgentInfo" || method == "Internal.KeyringOperation"
+}
+
+// Router knows the servers of every datacenter and picks one for each call. Its
+// methods may be called from any goroutine.
+type Router struct {
+	local string
+	pool  *Pool
+	opts  RouterOptions
+	log   hclog.Logger
+	hold  atomic.Int64
+	limit *rate.Limiter
+
+	mu      sync.Mutex // guards servers and known
+	servers map[string][]Target
+	// known are the datacenters that had servers and have none now: asked for,
+	// they are unreachable and not unknown.
+	known map[string]bool
+}
+
+// NewRouter returns a router for an agent of localDC. Run should run beside it.
+func NewRouter(localDC string, pool *Pool, o RouterOptions) *Router {
+	setDefault(&o.HoldTimeout, 7*time.Second)
+	setDefault(&o.Burst, 1000)
+	setDefault(&o.Rebalance, 2*time.Minute)
+	if o.ReadOnly == nil {
+		o.ReadOnly = DefaultReadOnly
+	}
+	if o.Log == nil {
+		o.Log = hclog.NewNullLogger()
+	}
+	r := &Router{
+		local: localDC, pool: pool, opts: o, log: o.Log,
+		limit: rate.NewLimiter(limitOf(o.Rate), o.Burst), servers: map[string][]Target{}, known: map[string]bool{},
+	}
+	r.hold.Store(int64(o.HoldTimeout))
+	return r
+}
+
+func limitOf(perSecond float64) rate.Limit {
+	if perSecond <= 0 {
+		return rate.Inf
+	}
+	return rate.Limit(perSecond)
+}
+
+// SetRate replaces the rate limit; rate 0 means none.
+func (r *Router) SetRate(perSecond float64, burst int) {
+	setDefault(&burst, 1000)
+	r.limit.SetLimit(limitOf(perSecond))
+	r.limit.SetBurst(burst)
+}
+
+// SetHoldTimeout replaces the hold timeout.
+func (r *Router) SetHoldTimeout(d time.Duration) {
+	setDefault(&d, 7*time.Second)
+	r.hold.Store(int64(d))
+}
+
+// SetServers replaces the list of dc; servers known before keep their place,
+// new ones are put at random places, so that clients spread over them.
+func (r *Router) SetServers(dc string, servers []Target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []Target
+	for _, old := range r.servers[dc] {
+		if slices.Contains(servers, old) {
+			list = append(list, old)
+		}
+	}
+	for _, t := range servers {
+		if !slices.Contains(list, t) {
+			list = slices.Insert(list, rand.IntN(len(list)+1), t)
+		}
+	}
+	if len(list) > 0 {
+		r.servers[dc] = list
+		delete(r.known, dc)
+		return
+	}
+	if _, had := r.servers[dc]; had {
+		delete(r.servers, dc)
+		r.known[dc] = true
+	}
+}
+
+// Forget drops a datacenter altogether: calls to it are answered with ErrNoPath
+// from now on.
+func (r *Router) Forget(dc string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.servers, dc)
+	delete(r.known, dc)
+}
+
+// Servers returns the list of dc, the one in use first.
+func (r *Router) Servers(dc string) []Target {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.servers[dc])
+}
+
+// Datacenters returns the names of all datacenters that have servers, sorted.
+func (r *Router) Datacenters() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var dcs []string
+	for dc := range r.servers {
+		dcs = append(dcs, dc)
+	}
+	slices.Sort(dcs)
+	return dcs
+}
+
+// pick returns the server in use and how many there are.
+func (r *Router) pick(dc string) (Target, int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.servers[dc]
+	switch {
+	case len(list) > 0:
+		return list[0], len(list), nil
+	case dc == r.local:
+		return Target{}, 0, ErrNoServers
+	case r.known[dc]:
+		return Target{}, 0, ErrRemoteDCUnreachable
+	}
+	return Target{}, 0, ErrNoPath
+}
+
+// failed moves a server that did not answer to the end of its list.
+func (r *Router) failed(dc string, t Target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if list := r.servers[dc]; len(list) > 1 && list[0] == t {
+		r.servers[dc] = append(slices.Clone(list[1:]), t)
+	}
+}
+
+// retryable are errors of a server that another one, or the same one a little
+// later, may not have (wire.md, section 3).
+var retryable = []string{
+	ErrNoLeader.Error(),
+	"Raft leader not found in server lookup mapping",
+	"Not ready to serve consistent reads",
+	"rate limit exceeded, try again later or against a different server",
+}
+
+func mayRetry(e RemoteError) bool {
+	for _, text := range retryable {
+		if strings.Contains(string(e), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// Call calls method on a server of dc ("" = the local one). Until the hold
+// timeout it tries again: on another server when a call was not sent or may run
+// twice, and after a pause when servers say that there is no leader yet. Each
+// known server is tried once, whatever the hold timeout.
+func (r *Router) Call(ctx context.Context, dc, method string, args, reply any) error {
+	return r.try(ctx, dc, method, func(ctx context.Context, t Target) error {
+		return r.pool.Call(ctx, t, method, args, reply)
+	})
+}
+
+// Stream is Call for a streaming method. Only the opening is tried again.
+func (r *Router) Stream(ctx context.Context, dc, method string, args any) (st *Stream, err error) {
+	err = r.try(ctx, dc, method, func(ctx context.Context, t Target) (err error) {
+		st, err = r.pool.Stream(ctx, t, method, args)
+		return err
+	})
+	return st, err
+}
+
+func (r *Router) try(ctx context.Context, dc, method string, call func(context.Context, Target) error) error {
+	if dc == "" {
+		dc = r.local
+	}
+	if !r.limit.Allow() {
+		metrics.IncrCounter([]string{"client", "rpc", "exceeded"}, 1)
+		return ErrRateLimited
+	}
+	hold := time.Duration(r.hold.Load())
+	end := time.Now().Add(hold)
+	pause := hold / 16
+	for tried := 1; ; tried++ {
+		t, n, err := r.pick(dc)
+		if errors.Is(err, ErrNoPath) {
+			return err
+		}
+		if err == nil {
+			err = call(ctx, t)
+			if err == nil {
+				return nil
+			}
+			var remote RemoteError
+			isRemote := errors.As(err, &remote)
+			switch {
+			case ctx.Err() != nil:
+				return err
+			case isRemote && !mayRetry(remote):
+				return err
+			case !isRemote && !NotSent(err) && !r.opts.ReadOnly(method):
+				r.failed(dc, t)
+				return err
+			}
+			r.failed(dc, t)
+			metrics.IncrCounter([]string{"client", "rpc", "failed"}, 1)
+			if !isRemote && tried < n {
+				continue // a server that is gone: the next one, at once
+			}
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return r.gaveUp(dc, err)
+		}
+		// Jittered and doubling: many clients that lost the same server do not
+		// come back together.
+		wait := min(pause/2+rand.N(pause/2+1), left)
+		pause *= 2
+		select {
+		case <-ctx.Done():
+			return r.gaveUp(dc, err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// gaveUp makes the error of a call that no server answered.
+func (r *Router) gaveUp(dc string, err error) error {
+	var remote RemoteError
+	if dc == r.local || errors.As(err, &remote) || errors.Is(err, ErrRemoteDCUnreachable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrRemoteDCUnreachable, err)
+}
+
+// perNode stretches the time between changes of server in big clusters
+// (limits-and-defaults.md, section 4).
+const perNode = 15625 * time.Microsecond
+
+// Run moves to another, answering server from time to time, so that clients
+// spread over servers that came later; until ctx ends.
+func (r *Router) Run(ctx context.Context) error {
+	for {
+		every := r.opts.Rebalance
+		if n := len(r.Servers(r.local)); n > 0 && r.opts.Nodes != nil {
+			every = max(every, time.Duration(r.opts.Nodes())*perNode/time.Duration(n))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every + rand.N(every/2+1)):
+			r.rebalance(ctx)
+		}
+	}
+}
+
+// pingTimeout bounds the question whether a server answers.
+const pingTimeout = 5 * time.Second
+
+func (r *Router) rebalance(ctx context.Context) {
+	list := r.Servers(r.local)
+	if len(list) < 2 {
+		return
+	}
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	for _, t := range list {
+		ping, cancel := context.WithTimeout(ctx, pingTimeout)
+		err := r.pool.Call(ping, t, "Status.Ping", struct{}{}, nil)
+		cancel()
+		if err != nil {
+			continue
+		}
+		r.mu.Lock()
+		now := r.servers[r.local]
+		if i := slices.Index(now, t); i > 0 {
+			next := slices.Delete(slices.Clone(now), i, i+1)
+			r.servers[r.local] = slices.Insert(next, 0, t)
+		}
+		r.mu.Unlock()
+		return
+	}
+}
