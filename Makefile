@@ -31,7 +31,7 @@ short:
 	$(GO) test ./agent/... ./command/... ./gossip/... ./rpc/... ./tlsutil/...
 
 bench:
-	./test/bench/run
+	$(GO) run ./test/bench
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

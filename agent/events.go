@@ -69,7 +69,7 @@ func encodeUserEvent(ev *wire.UserEvent) ([]byte, error) {
 		return nil, errors.New("missing event name")
 	}
 	if ev.TagFilter != "" && ev.ServiceFilter == "" {
-		return nil, errors.New("Cannot provide tag filter without service filter") //nolint:staticcheck // the family's text
+		return nil, errors.New("Cannot provide tag filter without service filter")
 	}
 	for _, f := range []struct{ name, expr string }{
 		{"node", ev.NodeFilter}, {"service", ev.ServiceFilter}, {"tag", ev.TagFilter},

@@ -8,6 +8,7 @@ import (
 
 	"lictor/agent/config"
 	"lictor/agent/logs"
+	"lictor/tlsutil"
 )
 
 // ErrNotReloadable is in the error of a reload that asks for a change which
@@ -51,8 +52,12 @@ func (a *Agent) reload() (changed []string, err error) {
 	}
 	// The only step that can fail comes first; it checks everything before it
 	// swaps.
+	before := [...]tlsutil.Settings{a.tls.RPC(), a.tls.HTTPS()}
 	if err := a.tls.Update(a.tlsConfig(next)); err != nil {
 		return nil, err
+	}
+	if before[0].Material != a.tls.RPC().Material || before[1].Material != a.tls.HTTPS().Material {
+		changed = append(changed, "certificates")
 	}
 	for _, w := range next.Warnings {
 		a.log.Warn(w)

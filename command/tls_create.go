@@ -62,10 +62,10 @@ func (in *invocation) savePair(cert, key string, p *tlsutil.Pair) int {
 	return 0
 }
 
-const serverWarning = `==> WARNING: Server Certificates grants authority to become a
-    server and access all state in the cluster including root keys
-    and all ACL tokens. Do not distribute them to production hosts
-    that are not server nodes. Store them as securely as CA keys.`
+const serverWarning = `==> WARNING: whoever holds a server certificate and its key can
+    act as a server of this datacenter and see everything servers
+    see. Copy them to server machines only, and keep them as safe
+    as the key of the CA.`
 
 func tlsCertCreateCommand() *command {
 	return &command{
@@ -149,11 +149,11 @@ func (in *invocation) issue(r tlsutil.CertRequest, caFile, keyFile string) int {
 func readCA(caFile, keyFile string) (*tlsutil.Pair, error) {
 	cert, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("Error reading CA: %w (make one with: %s tls ca create)", err, program) //nolint:staticcheck // the family's text
+		return nil, fmt.Errorf("Error reading CA: %w (make one with: %s tls ca create)", err, program)
 	}
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("Error reading CA key: %w", err) //nolint:staticcheck // the family's text
+		return nil, fmt.Errorf("Error reading CA key: %w", err)
 	}
 	return &tlsutil.Pair{Cert: cert, Key: key}, nil
 }

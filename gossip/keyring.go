@@ -247,7 +247,7 @@ type KeyResult struct {
 func (p *Pool) Keyring(op, key string, relay uint8) (*KeyResult, error) {
 	manager, opts := p.serf.KeyManager(), &serf.KeyRequestOptions{RelayFactor: relay}
 	if !p.Encrypted() && op != "list" {
-		return &KeyResult{NumNodes: p.NumAlive()}, errors.New("No keyring to modify (encryption not enabled)") //nolint:staticcheck // the family's text
+		return &KeyResult{NumNodes: p.NumAlive()}, errors.New("No keyring to modify (encryption not enabled)")
 	}
 	if op != "list" {
 		raw, err := base64.StdEncoding.DecodeString(key)
@@ -289,7 +289,7 @@ func (p *Pool) Keyring(op, key string, relay uint8) (*KeyResult, error) {
 func (p *Pool) mayRemove(key string, opts *serf.KeyRequestOptions) error {
 	r, err := p.serf.KeyManager().ListKeysWithOptions(opts)
 	if r != nil && r.PrimaryKeys[key] > 0 {
-		return fmt.Errorf("Removing the primary key is not allowed: %d of %d nodes encrypt with it", r.PrimaryKeys[key], r.NumNodes) //nolint:staticcheck // the family's text
+		return fmt.Errorf("Removing the primary key is not allowed: %d of %d nodes encrypt with it", r.PrimaryKeys[key], r.NumNodes)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot tell whether every node has stopped using the key: %w", err)

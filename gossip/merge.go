@@ -36,24 +36,24 @@ func (r *mergeRules) check(m *serf.Member, ids map[string]string) error {
 	role, dc, id := m.Tags["role"], m.Tags["dc"], m.Tags["id"]
 	if r.kind == WAN {
 		if role != "consul" || dc == "" || m.Tags["port"] == "" {
-			return fmt.Errorf("Member '%.128s' is not a server", m.Name) //nolint:staticcheck // the family's text
+			return fmt.Errorf("Member '%.128s' is not a server", m.Name)
 		}
 	} else {
 		if role != "consul" && role != "node" {
-			return fmt.Errorf("Member '%.128s' is not an agent of this kind (role tag %.32q)", m.Name, role) //nolint:staticcheck // beside its siblings
+			return fmt.Errorf("Member '%.128s' is not an agent of this kind (role tag %.32q)", m.Name, role)
 		}
 		if dc != r.dc {
-			return fmt.Errorf("Member '%.128s' part of wrong datacenter '%.128s'; expected '%s'", m.Name, dc, r.dc) //nolint:staticcheck // the family's text
+			return fmt.Errorf("Member '%.128s' part of wrong datacenter '%.128s'; expected '%s'", m.Name, dc, r.dc)
 		}
 	}
 	if id == "" {
 		return nil
 	}
 	if id == r.id && m.Name != r.name {
-		return fmt.Errorf("Member '%.128s' has conflicting node ID '%.64s' with this agent's ID", m.Name, id) //nolint:staticcheck // the family's text
+		return fmt.Errorf("Member '%.128s' has conflicting node ID '%.64s' with this agent's ID", m.Name, id)
 	}
 	if other, ok := ids[id]; ok && other != m.Name {
-		return fmt.Errorf("Member '%.128s' has conflicting node ID '%.64s' with member '%.128s'", m.Name, id, other) //nolint:staticcheck // the family's text
+		return fmt.Errorf("Member '%.128s' has conflicting node ID '%.64s' with member '%.128s'", m.Name, id, other)
 	}
 	ids[id] = m.Name
 	return nil

@@ -38,18 +38,18 @@ const maxMethodName = 256
 // Sentinels. The texts are those of the family: existing clients match them.
 var (
 	// ErrNoServers: no server of this datacenter is known.
-	ErrNoServers = errors.New("No known Consul servers") //nolint:staticcheck // the family's text
+	ErrNoServers = errors.New("No known Consul servers")
 	// ErrNoPath: the datacenter asked for is not known at all.
-	ErrNoPath = errors.New("No path to datacenter") //nolint:staticcheck // the family's text
+	ErrNoPath = errors.New("No path to datacenter")
 	// ErrRemoteDCUnreachable: the datacenter is known, none of its servers answered.
-	ErrRemoteDCUnreachable = errors.New("Remote DC has no server currently reachable") //nolint:staticcheck // the family's text
+	ErrRemoteDCUnreachable = errors.New("Remote DC has no server currently reachable")
 	// ErrRateLimited: this agent's own limits.rpc_rate is used up.
-	ErrRateLimited = errors.New("RPC rate limit exceeded") //nolint:staticcheck // the family's text
+	ErrRateLimited = errors.New("RPC rate limit exceeded")
 	// ErrNoLeader is what a server method returns while there is no leader;
 	// routers retry it.
-	ErrNoLeader = errors.New("No cluster leader") //nolint:staticcheck // the family's text
+	ErrNoLeader = errors.New("No cluster leader")
 	// ErrPermissionDenied starts the text of every refusal by the method table.
-	ErrPermissionDenied = errors.New("Permission denied") //nolint:staticcheck // the family's text
+	ErrPermissionDenied = errors.New("Permission denied")
 	// ErrClosed: the pool was closed.
 	ErrClosed = errors.New("rpc: closed")
 )

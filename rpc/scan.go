@@ -205,7 +205,7 @@ func readObject(br *bufio.Reader, dst []byte, sc *scanner, beforeBlock func()) (
 		b, _ := br.Peek(br.Buffered())
 		n, done, err := sc.feed(b)
 		dst = append(dst, b[:n]...)
-		br.Discard(n) //nolint:errcheck // the bytes are buffered
+		br.Discard(n) // the bytes are buffered
 		if done || err != nil {
 			return dst, err
 		}

@@ -270,7 +270,7 @@ func (s *Server) handle(ctx context.Context, sc *serverConn) {
 
 // Errors of the opening, whose text is what the log says.
 var (
-	errNotTLS    = errors.New("Non-TLS connection attempted with VerifyIncoming set") //nolint:staticcheck // the family's text
+	errNotTLS    = errors.New("Non-TLS connection attempted with VerifyIncoming set")
 	errNested    = errors.New("TLS inside TLS")
 	errNoRequest = errors.New("the connection ended before its first complete request")
 )

@@ -136,7 +136,7 @@ func (sc *serverConn) drain(timeout time.Duration) {
 	session := sc.session
 	sc.mu.Unlock()
 	if session != nil {
-		session.GoAway() //nolint:errcheck // the session may have ended by itself
+		session.GoAway() // the session may have ended by itself
 	}
 	go func() {
 		defer sc.raw.Close()

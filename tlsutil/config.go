@@ -1,6 +1,7 @@
 package tlsutil
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -36,6 +37,9 @@ type Settings struct {
 	MinVersion                                           uint16
 	CertRole                                             Role
 	CertNotAfter, CANotAfter                             time.Time // zero without one
+	// Material names the certificate and the CAs that are loaded: two that differ
+	// have different ones.
+	Material [sha256.Size]byte
 }
 
 var versions = map[string]uint16{
@@ -134,6 +138,7 @@ func (c Config) load(name string, s Stanza) (*material, error) {
 		return nil, errors.Join(errs...)
 	}
 	m.s.HasCA, m.s.HasCert = m.pool != nil, m.cert != nil
+	m.s.Material = m.digest()
 	if m.cert != nil {
 		m.s.CertNotAfter = m.cert.Leaf.NotAfter
 		m.s.CertRole, _ = roleOf(m.cert.Leaf.DNSNames, c.Datacenter, c.Domain)
@@ -144,6 +149,21 @@ func (c Config) load(name string, s Stanza) (*material, error) {
 		}
 	}
 	return m, nil
+}
+
+func (m *material) digest() (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, ca := range m.cas {
+		h.Write(ca.Raw)
+	}
+	if m.cert != nil {
+		h.Write([]byte("certificate"))
+		for _, raw := range m.cert.Certificate {
+			h.Write(raw)
+		}
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 func (m *material) loadCA(s Stanza, fail func(string, error)) {

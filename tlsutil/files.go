@@ -19,7 +19,7 @@ const (
 func SaveNew(path string, b []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, KeyMode) // never wider than it will be
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s already exists.", path) //nolint:staticcheck // the family's text
+		return fmt.Errorf("%s already exists.", path)
 	}
 	if err != nil {
 		return err

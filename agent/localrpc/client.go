@@ -255,7 +255,7 @@ func (c *Client) call(ctx context.Context, timeout time.Duration, cmd string, re
 		if !stop() {
 			<-over
 		}
-		if _, remote := err.(RemoteError); err == nil || remote { //nolint:errorlint // only our own, unwrapped
+		if _, remote := err.(RemoteError); err == nil || remote { // only our own, unwrapped
 			return
 		}
 		if c.closed.Load() {

@@ -67,7 +67,7 @@ func membersFiltered(_ context.Context, c *session, _ *requestHeader, req *membe
 	match := func(expr string) (*regexp.Regexp, error) {
 		re, err := regexp.Compile("^(?:" + expr + ")$")
 		if err != nil {
-			return nil, fmt.Errorf("Failed to compile regex: %w", err) //nolint:staticcheck // Serf's text
+			return nil, fmt.Errorf("Failed to compile regex: %w", err) // Serf's text
 		}
 		return re, nil
 	}

@@ -223,9 +223,9 @@ func (c *session) allowed(command string, need access) error {
 	case need == open, c.full, need == read && !c.caller.socket:
 		return nil
 	case c.caller.unknown != nil:
-		return fmt.Errorf("Permission denied: %s is for the agent's own user and root, and who calls is not known: %w", command, c.caller.unknown) //nolint:staticcheck // for the caller to read
+		return fmt.Errorf("Permission denied: %s is for the agent's own user and root, and who calls is not known: %w", command, c.caller.unknown) // for the caller to read
 	}
-	return fmt.Errorf("Permission denied: %s is for the agent's own user and root, not for %s", command, c.caller.name) //nolint:staticcheck // for the caller to read
+	return fmt.Errorf("Permission denied: %s is for the agent's own user and root, not for %s", command, c.caller.name) // for the caller to read
 }
 
 // answer sends the answer to a request; body nil means that none follows.

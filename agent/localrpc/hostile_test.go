@@ -74,7 +74,7 @@ func TestHostileCallers(t *testing.T) {
 				if err == nil {
 					continue
 				}
-				if ne, ok := err.(net.Error); ok && ne.Timeout() { //nolint:errorlint // read errors are not wrapped
+				if ne, ok := err.(net.Error); ok && ne.Timeout() { // read errors are not wrapped
 					t.Fatal("the server does not hang up")
 				}
 				break
@@ -108,7 +108,7 @@ func (c *rawConn) closedRoughly() {
 	c.t.Helper()
 	if _, err := c.br.ReadByte(); err == nil {
 		c.t.Fatal("an answer")
-	} else if ne, ok := err.(net.Error); ok && ne.Timeout() { //nolint:errorlint // read errors are not wrapped
+	} else if ne, ok := err.(net.Error); ok && ne.Timeout() { // read errors are not wrapped
 		c.t.Fatal("the server does not hang up")
 	}
 }

@@ -54,7 +54,7 @@ type openStream struct {
 	cancel context.CancelFunc
 }
 
-func (s *streams) init(c *session, ctx context.Context) { //nolint:revive // ctx is kept: it is the connection's
+func (s *streams) init(c *session, ctx context.Context) { // ctx is kept: it is the connection's
 	s.c, s.ctx = c, ctx
 	s.open = map[uint64]*openStream{}
 	s.queries = map[uint64]pendingQuery{}

@@ -49,7 +49,7 @@ func ParseLevel(name string) (hclog.Level, error) {
 	case "TRACE", "DEBUG", "INFO", "WARN", "ERROR":
 		return hclog.LevelFromString(name), nil
 	}
-	return hclog.NoLevel, fmt.Errorf("Unknown log level: %.32s", name) //nolint:staticcheck // the family's text
+	return hclog.NoLevel, fmt.Errorf("Unknown log level: %.32s", name)
 }
 
 // New makes the agent's logger. The caller closes it after everything that logs

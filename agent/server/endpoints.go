@@ -135,7 +135,7 @@ func (e *Endpoints) Peers(ctx context.Context, req *wire.DCSpecificRequest) ([]s
 }
 
 func (e *Endpoints) raftStats(_ context.Context, c *rpc.Call) error {
-	return errors.New("Raft is not running on this server") //nolint:staticcheck // text of the family's kind
+	return errors.New("Raft is not running on this server")
 }
 
 func (e *Endpoints) agentInfo(ctx context.Context, c *rpc.Call) error {

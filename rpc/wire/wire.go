@@ -44,7 +44,7 @@ type QuerySource struct {
 	Node          string
 	NodePartition string
 	DisableNode   bool
-	Ip            string //nolint:revive // the wire's spelling
+	Ip            string
 }
 
 // Empty is a request or response without fields; it is the map {} on the wire.
