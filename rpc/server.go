@@ -244,6 +244,7 @@ func (s *Server) handle(ctx context.Context, sc *serverConn) {
 	conn, kind, err := s.open(sc)
 	if err != nil {
 		s.handshakeFailed(sc, err)
+		linger(sc.raw)
 		return
 	}
 	sc.establish(conn)
@@ -266,6 +267,24 @@ func (s *Server) handle(ctx context.Context, sc *serverConn) {
 		return
 	}
 	s.ended(sc, err)
+}
+
+// How long, and for how many bytes, a refused connection is read to its end.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 64 << 10
+)
+
+// linger reads what a refused peer still sends. Closing a socket with unread
+// bytes resets it, and a reset can overtake the TLS alert that tells the peer why
+// it was refused.
+func linger(raw net.Conn) {
+	c, ok := raw.(interface{ CloseWrite() error })
+	if !ok || c.CloseWrite() != nil {
+		return
+	}
+	raw.SetDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, raw, lingerBytes)
 }
 
 // Errors of the opening, whose text is what the log says.

@@ -100,7 +100,7 @@ type material struct {
 
 // load reads and checks one stanza. name starts the keys that errors name, as
 // in "tls.internal_rpc".
-func (c Config) load(name string, s Stanza) (*material, error) {
+func (c Config) load(name string, s Stanza, now time.Time) (*material, error) {
 	m := &material{s: Settings{
 		VerifyIncoming:       s.VerifyIncoming,
 		VerifyOutgoing:       s.VerifyOutgoing || s.VerifyServerHostname, // CVE-2018-19653
@@ -134,6 +134,9 @@ func (c Config) load(name string, s Stanza) (*material, error) {
 	if s.VerifyIncoming && m.cert == nil && len(errs) == 0 {
 		fail("verify_incoming", errors.New("is on, but there is no certificate to answer with: set cert_file and key_file"))
 	}
+	if len(errs) == 0 {
+		c.own(name, s, m, now, fail)
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -149,6 +152,35 @@ func (c Config) load(name string, s Stanza) (*material, error) {
 		}
 	}
 	return m, nil
+}
+
+// rpcName is the stanza of internal RPC, whose certificate peers verify against
+// the same CA as we do.
+const rpcName = "tls.internal_rpc"
+
+// own checks what this agent will show to others: a certificate that no peer
+// would accept is better refused here, with the reason, than there.
+func (c Config) own(name string, s Stanza, m *material, now time.Time, fail func(string, error)) {
+	if m.cert == nil {
+		return
+	}
+	leaf := m.cert.Leaf
+	if err := validAt(leaf, now); err != nil {
+		fail("cert_file", fmt.Errorf("%s: %w", s.CertFile, err))
+		return
+	}
+	if name != rpcName || m.pool == nil {
+		return
+	}
+	for _, ca := range m.cas {
+		if leaf.CheckSignatureFrom(ca) == nil && validAt(ca, now) != nil {
+			fail("ca_file", fmt.Errorf("CA %.64q: %w", ca.Subject.CommonName, validAt(ca, now)))
+			return
+		}
+	}
+	if err := verifyChain(leaf, m.cert.Certificate[1:], m.pool, now, x509.ExtKeyUsageAny); err != nil {
+		fail("cert_file", fmt.Errorf("%s is not signed by the CA in %s%s: %w", s.CertFile, s.CAFile, s.CAPath, err))
+	}
 }
 
 func (m *material) digest() (sum [sha256.Size]byte) {
@@ -246,8 +278,8 @@ func Check(cfg Config, now time.Time) (warnings []string, err error) {
 	for _, p := range []struct {
 		name string
 		s    Stanza
-	}{{"tls.internal_rpc", cfg.InternalRPC}, {"tls.https", cfg.HTTPS}} {
-		m, err := cfg.load(p.name, p.s)
+	}{{rpcName, cfg.InternalRPC}, {"tls.https", cfg.HTTPS}} {
+		m, err := cfg.load(p.name, p.s, now)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -274,17 +306,10 @@ func (c Config) check(name string, s Stanza, m *material, now time.Time) (warnin
 		return warnings, errs
 	}
 	leaf := m.cert.Leaf
-	if err := validAt(leaf, now); err != nil {
-		errs = append(errs, fmt.Errorf("%s.cert_file: %s: %w", name, s.CertFile, err))
-	} else if leaf.NotAfter.Sub(now) < expirySoon {
+	if leaf.NotAfter.Sub(now) < expirySoon {
 		warnings = append(warnings, fmt.Sprintf("%s.cert_file: %s expires in %d days", name, s.CertFile, int(leaf.NotAfter.Sub(now).Hours()/24)))
 	}
-	if m.pool != nil {
-		if err := verifyChain(leaf, m.cert.Certificate[1:], m.pool, now, x509.ExtKeyUsageAny); err != nil && validAt(leaf, now) == nil {
-			errs = append(errs, fmt.Errorf("%s.cert_file: %s is not signed by the CA in %s%s: %w", name, s.CertFile, s.CAFile, s.CAPath, err))
-		}
-	}
-	if name == "tls.internal_rpc" && c.Server && m.s.CertRole != RoleServer {
+	if name == rpcName && c.Server && m.s.CertRole != RoleServer {
 		w := fmt.Sprintf("%s.cert_file: %s has no name %s, so others do not take this agent for a server", name, s.CertFile, ServerName(c.Datacenter, c.Domain))
 		if s.VerifyServerHostname {
 			errs = append(errs, errors.New(w))

@@ -55,8 +55,9 @@ func New(cfg Config, log hclog.Logger) (*Configurator, error) {
 func newState(cfg Config) (*state, error) {
 	st := &state{cfg: cfg}
 	var errRPC, errHTTPS error
-	st.rpc, errRPC = cfg.load("tls.internal_rpc", cfg.InternalRPC)
-	st.https, errHTTPS = cfg.load("tls.https", cfg.HTTPS)
+	now := time.Now()
+	st.rpc, errRPC = cfg.load(rpcName, cfg.InternalRPC, now)
+	st.https, errHTTPS = cfg.load("tls.https", cfg.HTTPS, now)
 	if err := errors.Join(errRPC, errHTTPS); err != nil {
 		return nil, err
 	}
@@ -103,9 +104,6 @@ func (c *Configurator) logMaterial(st *state) {
 		}
 		id := identityOf(p.m.cert.Leaf, st.cfg.Datacenter, st.cfg.Domain)
 		c.log.Debug("certificate loaded", "for", p.name, "certificate", id.String(), "key", keyType(p.m.cert.Leaf.PublicKey))
-		if err := validAt(p.m.cert.Leaf, time.Now()); err != nil {
-			c.log.Error("this agent's own certificate is not valid now: verifying peers will refuse it", "for", p.name, "error", err)
-		}
 	}
 }
 

@@ -31,7 +31,7 @@ import (
 // Patience is how long Poll waits for something that ought to happen. It is
 // long because a machine under load, with the race detector on, is slow; a
 // test that passes never waits that long.
-const Patience = 90 * time.Second
+const Patience = 60 * time.Second
 
 // pollEvery is the pause between two looks at a condition.
 const pollEvery = 50 * time.Millisecond
