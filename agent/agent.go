@@ -313,6 +313,9 @@ func (a *Agent) join(ctx context.Context, cfg *config.Config) {
 		a.serve(ctx, "WAN flood", func(ctx context.Context) error { return gossip.Flood(ctx, a.lan, a.wan) })
 	}
 	a.serve(ctx, "router", a.router.Run)
+	if cfg.RunTime.AutoReload && a.load != nil {
+		a.serve(ctx, "auto_reload_config", a.autoReload)
+	}
 }
 
 // Done is closed when the agent wants to end: after a leave, or because a part

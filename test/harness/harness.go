@@ -77,7 +77,7 @@ func Binary() (string, error) {
 			return
 		}
 		args := []string{"build", "-o", filepath.Join(buildDir, "lictor")}
-		if raceEnabled {
+		if Race {
 			args = append(args, "-race")
 		}
 		out, err := exec.Command("go", append(args, "lictor")...).CombinedOutput()

@@ -2,5 +2,5 @@
 
 package harness
 
-// raceEnabled: the test runs under the race detector, so the agents do too.
-const raceEnabled = true
+// Race: the test runs under the race detector, so the agents do too.
+const Race = true
