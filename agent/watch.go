@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -34,6 +35,9 @@ func newDirectory() *directory {
 // role is what a member at this address is; RoleNone for a stranger.
 func (d *directory) role(addr netip.Addr) tlsutil.Role { return (*d.roles.Load())[addr.Unmap()] }
 
+// errPoolStopped is why an agent stops whose pool stopped by itself.
+var errPoolStopped = errors.New("the pool stopped by itself: most members say that this node's name belongs to another one")
+
 // watch follows both pools: member events change the server lists, user events
 // go into the ring.
 func (a *Agent) watch(ctx context.Context) {
@@ -42,6 +46,14 @@ func (a *Agent) watch(ctx context.Context) {
 		if pool == nil {
 			continue
 		}
+		a.serve(ctx, "gossip pool", func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-pool.Done():
+				return errPoolStopped
+			}
+		})
 		sub := pool.Subscribe(watchBuffer)
 		a.life.tasks.Go(func() {
 			defer sub.Close()

@@ -139,7 +139,7 @@ func (p *Pool) open(e *entry, key string, t Target) {
 	conn, tlsConn, err := p.dial(p.base, t, ByteMux)
 	if err == nil {
 		e.s = &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, lastUsed: time.Now()}
-		if e.s.mux, err = yamux.Client(e.s.conn, muxConfig(p.log, 10*time.Second)); err != nil {
+		if e.s.mux, err = yamux.Client(&frameConn{Conn: e.s.conn}, muxConfig(p.log, 10*time.Second)); err != nil {
 			conn.Close()
 		}
 	}

@@ -182,7 +182,7 @@ func muxConfig(log hclog.Logger, writeTimeout time.Duration) *yamux.Config {
 // from a stream: one that stays silent holds up nobody.
 func (s *Server) serveSession(ctx context.Context, sc *serverConn, conn net.Conn) error {
 	l := s.limits()
-	session, err := yamux.Server(conn, muxConfig(s.log, l.WriteTimeout))
+	session, err := yamux.Server(&frameConn{Conn: conn}, muxConfig(s.log, l.WriteTimeout))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"lictor/test/harness"
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 	// These tests wait for agents much more than they compute: run more of
 	// them at once than there are processors, unless told otherwise.
 	if !given("test.parallel") {
-		flag.Set("test.parallel", parallel(runtime.GOMAXPROCS(0)))
+		flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)+2))
 	}
 	os.Exit(harness.Main(m))
 }

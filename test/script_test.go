@@ -17,8 +17,6 @@ import (
 	"lictor/test/harness"
 )
 
-func parallel(procs int) string { return strconv.Itoa(procs + 2) }
-
 // TestScripts runs every script of testdata, a folder of scripts a subtest.
 // Beside testscript's own commands (exec, stdout, cp, cmp ...) they have:
 //

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -209,8 +210,11 @@ func (m *material) verifyPeer(cs *tls.ConnectionState, usage x509.ExtKeyUsage, n
 	if m.pool == nil {
 		return errors.New("there is no CA to verify the peer against")
 	}
-	leaf := cs.PeerCertificates[0]
-	err := verifyCerts(leaf, cs.PeerCertificates[1:], m.pool, time.Now(), usage)
+	leaf, now := cs.PeerCertificates[0], time.Now()
+	var err error
+	if !m.stillVerified(cs.VerifiedChains, now) {
+		err = verifyCerts(leaf, cs.PeerCertificates[1:], m.pool, now, usage)
+	}
 	if err == nil && name != "" {
 		err = leaf.VerifyHostname(name)
 	}
@@ -218,6 +222,22 @@ func (m *material) verifyPeer(cs *tls.ConnectionState, usage x509.ExtKeyUsage, n
 		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
 	}
 	return nil
+}
+
+// stillVerified says whether a chain that the handshake verified, for the same
+// use, holds under this material: its root is one of ours and no date has
+// passed. Signatures do not change, so they are not computed again.
+func (m *material) stillVerified(chains [][]*x509.Certificate, now time.Time) bool {
+	for _, chain := range chains {
+		root := chain[len(chain)-1]
+		if !slices.ContainsFunc(m.cas, root.Equal) {
+			continue
+		}
+		if !slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return validAt(c, now) != nil }) {
+			return true
+		}
+	}
+	return false
 }
 
 // verifyCerts checks a chain at a time. Intermediates that the peer sent count
