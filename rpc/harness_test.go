@@ -143,18 +143,6 @@ func withTimeout(t testing.TB) context.Context {
 	return ctx
 }
 
-// poll waits until check has nothing to say.
-func poll(t testing.TB, check func() error) {
-	t.Helper()
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatal(err)
-}
-
 // closed waits for the other end to close.
 func closed(t testing.TB, c net.Conn) {
 	t.Helper()

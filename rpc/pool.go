@@ -164,10 +164,9 @@ func (p *Pool) open(e *entry, key string, t Target) {
 // explain logs why a server could not be reached, and makes the error that the
 // caller gets.
 func (p *Pool) explain(t Target, err error) error {
-	reason := err.Error()
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "dial" {
-		reason = tlsutil.Explain(err, time.Now())
+		reason := tlsutil.Explain(err, time.Now())
 		if p.say.ok("dial", parseIP(t.Addr)) {
 			p.log.Warn("could not open an RPC connection", "server", t.Name, "addr", t.Addr, "reason", reason)
 		}
