@@ -17,27 +17,16 @@ import (
 	"lictor/test/harness"
 )
 
-const gossipKey = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="
-
 // startCluster starts n servers, strict in everything, and waits for a leader.
 func startCluster(t *testing.T, c *harness.Cluster, n int) []*harness.Agent {
 	t.Helper()
 	ca, err := harness.NewCA("CA")
 	harness.Must(t, err)
-	cert, err := ca.Issue(time.Now().Add(24*time.Hour), "server.dc1.consul", "localhost")
-	harness.Must(t, err)
-	conf, err := json.Marshal(map[string]any{
-		"encrypt": gossipKey, "bootstrap_expect": n,
-		"ca_file": "ca.pem", "cert_file": "cert.pem", "key_file": "key.pem",
-		"verify_incoming": true, "verify_outgoing": true, "verify_server_hostname": true,
-	})
-	harness.Must(t, err)
 	for i := range n {
 		a := c.AddServer(fmt.Sprintf("s%d", i+1))
 		a.Set(map[string]any{"performance": map[string]any{"raft_multiplier": 1, "leave_drain_time": "100ms"}})
-		harness.Must(t, a.Config(map[string][]byte{"agent.json": conf}))
-		harness.Must(t, a.Put(map[string][]byte{"ca.pem": ca.PEM, "cert.pem": cert.CertPEM, "key.pem": cert.KeyPEM}))
 	}
+	harness.Must(t, c.Strict(ca, map[string]any{"bootstrap_expect": n}))
 	for _, a := range c.Agents() {
 		harness.Must(t, a.Launch())
 	}
