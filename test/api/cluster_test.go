@@ -314,7 +314,7 @@ func TestLockThroughLeaderChanges(t *testing.T) {
 func TestLockDelay(t *testing.T) {
 	t.Parallel()
 	e := oneServer(t, nil)
-	make := func(delay time.Duration) string {
+	session := func(delay time.Duration) string {
 		id, _, err := e.Session().CreateNoChecks(&api.SessionEntry{Node: "s1", LockDelay: delay}, nil)
 		harness.Must(t, err)
 		return id
@@ -324,7 +324,7 @@ func TestLockDelay(t *testing.T) {
 		harness.Must(t, err)
 		return ok
 	}
-	first, second := make(2*time.Second), make(2*time.Second)
+	first, second := session(2*time.Second), session(2*time.Second)
 	if !acquire(first) {
 		t.Fatal("a free key could not be locked")
 	}
@@ -343,7 +343,7 @@ func TestLockDelay(t *testing.T) {
 	if ok, _, err := e.KV().Release(&api.KVPair{Key: "delayed", Session: second}, nil); err != nil || !ok {
 		t.Fatalf("release: %t, %v", ok, err)
 	}
-	if !acquire(make(0)) {
+	if !acquire(session(0)) {
 		t.Error("a released key could not be locked at once")
 	}
 }
