@@ -222,9 +222,9 @@ func (p *Pool) Call(ctx context.Context, t Target, method string, args, reply an
 		deadline = time.Now().Add(time.Duration(p.callTimeout.Load()))
 	}
 	cs.SetDeadline(deadline)
+	stop := func() bool { return true }
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { cs.SetDeadline(past) })
-		defer stop()
+		stop = context.AfterFunc(ctx, func() { cs.SetDeadline(past) })
 	}
 	err = p.exchange(cs, method, args, func(body []byte) error {
 		if reply == nil {
@@ -232,11 +232,17 @@ func (p *Pool) Call(ctx context.Context, t Target, method string, args, reply an
 		}
 		return cs.w.decode(body, reply)
 	})
+	// Where ctx ended as the answer came, its function may still be about to set
+	// the deadline: the stream must not carry somebody else's call then.
+	ours := stop()
 	var remote RemoteError
 	switch {
-	case err == nil, errors.As(err, &remote) && !ends(remote):
+	case ours && (err == nil || errors.As(err, &remote) && !ends(remote)):
 		s.put(cs)
 		return err
+	case err == nil:
+		s.end(cs)
+		return nil
 	case errors.As(err, &remote):
 		s.end(cs)
 		return err

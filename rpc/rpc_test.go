@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
 
 	"lictor/rpc"
 	"lictor/rpc/wire"
@@ -369,6 +372,33 @@ func TestTableWithoutAccessIsRefused(t *testing.T) {
 	} {
 		if _, err := rpc.NewServer(rpc.ServerConfig{Table: tbl}); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// lastMoment is a reply whose decoding ends the caller's ctx.
+type lastMoment struct{ cancel func() }
+
+func (l *lastMoment) CodecEncodeSelf(*codec.Encoder) {}
+func (l *lastMoment) CodecDecodeSelf(d *codec.Decoder) {
+	var e echo
+	d.MustDecode(&e)
+	l.cancel()
+}
+
+// A ctx that ends as its answer comes must not end the next call, which uses the
+// same stream.
+func TestCancelAtTheLastMoment(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that what cancel starts runs last
+	_, target := serve(t, rpc.ServerConfig{})
+	p := pool(t, nil)
+	for range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := p.Call(ctx, target, "Status.Ping", echo{}, &lastMoment{cancel}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Call(context.Background(), target, "Status.Ping", echo{}, nil); err != nil {
+			t.Fatalf("somebody else's call: %v", err)
 		}
 	}
 }
