@@ -183,9 +183,16 @@ func parseIP(addr string) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
+// maxSessions is how many sessions one call tries: they may be retired under it
+// by a reload, and a server that hangs up on each must not be dialled in a loop.
+const maxSessions = 4
+
+// errHangsUp: no session lasted long enough for a stream.
+var errHangsUp = errors.New("the server closes connections as soon as they are open: its log says why")
+
 // acquire returns a stream to t for one call, and its session.
 func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, error) {
-	for {
+	for tried := 1; ; tried++ {
 		s, err := p.session(ctx, t)
 		if err == nil {
 			var cs *callStream
@@ -201,6 +208,9 @@ func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, er
 		}
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
+		}
+		if tried == maxSessions {
+			return nil, nil, fmt.Errorf("rpc: %s (%s): %w", t.Name, t.Addr, errHangsUp)
 		}
 	}
 }

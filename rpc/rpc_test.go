@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
@@ -399,6 +400,38 @@ func TestCancelAtTheLastMoment(t *testing.T) {
 		}
 		if err := p.Call(context.Background(), target, "Status.Ping", echo{}, nil); err != nil {
 			t.Fatalf("somebody else's call: %v", err)
+		}
+	}
+}
+
+// A server that hangs up on every connection, as one does that has too many, is
+// not dialled as fast as it can be.
+func TestNoHotDialling(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var dialled atomic.Int64
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			dialled.Add(1)
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}()
+	p := pool(t, nil)
+	for range 50 {
+		dialled.Store(0)
+		if err := p.Call(withTimeout(t), rpc.Target{Addr: ln.Addr().String()}, "Status.Ping", echo{}, nil); err == nil {
+			t.Fatal("there was an answer")
+		}
+		if n := dialled.Load(); n > 4 {
+			t.Fatalf("one call dialled %d times", n)
 		}
 	}
 }
