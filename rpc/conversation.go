@@ -75,9 +75,6 @@ type conversation struct {
 	single bool
 }
 
-// requestTime is how long a request may take to arrive from its first byte on.
-const requestTime = 10 * time.Second
-
 // errRefused ends a conversation whose last answer was a refusal.
 var errRefused = errors.New("rpc: conversation ended")
 
@@ -125,7 +122,7 @@ func (c *conversation) read() (header, error) {
 	arrive := func() {
 		if !timed && !c.of.pending() {
 			timed = true
-			c.conn.SetReadDeadline(time.Now().Add(requestTime))
+			c.conn.SetReadDeadline(time.Now().Add(l.RequestTimeout))
 		}
 	}
 	c.w.sc.reset(l.HeaderBytes, maxElements)

@@ -63,6 +63,7 @@ func (e RemoteError) Error() string { return string(e) }
 // Limits bounds what peers may use. A zero field takes its default.
 type Limits struct {
 	HandshakeTimeout  time.Duration // accept to first complete request header; 5s
+	RequestTimeout    time.Duration // a later request, first byte to last; and the body of the first; 10s
 	IdleTimeout       time.Duration // a single conversation between requests; 60s
 	WriteTimeout      time.Duration // one write of a reply or frame; 10s
 	DrainTimeout      time.Duration // calls in flight on a connection that Recheck refuses; 5s
@@ -77,6 +78,7 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.HandshakeTimeout, 5*time.Second)
+	setDefault(&l.RequestTimeout, 10*time.Second)
 	setDefault(&l.IdleTimeout, time.Minute)
 	setDefault(&l.WriteTimeout, 10*time.Second)
 	setDefault(&l.DrainTimeout, 5*time.Second)

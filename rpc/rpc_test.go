@@ -12,8 +12,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/yamux"
 
 	"lictor/rpc"
 	"lictor/rpc/wire"
@@ -400,6 +402,58 @@ func TestCancelAtTheLastMoment(t *testing.T) {
 		}
 		if err := p.Call(context.Background(), target, "Status.Ping", echo{}, nil); err != nil {
 			t.Fatalf("somebody else's call: %v", err)
+		}
+	}
+}
+
+// A peer that goes silent between the header and the body of a request is not
+// waited for: neither within its time as a stranger nor after it.
+func TestSilenceBeforeTheBody(t *testing.T) {
+	limits := rpc.Limits{HandshakeTimeout: time.Second, IdleTimeout: 500 * time.Millisecond, RequestTimeout: time.Second}
+	s, target := serve(t, rpc.ServerConfig{Limits: limits})
+	header := append([]byte{0x82, 0xa3}, "Seq\x01\xadServiceMethod\xabStatus.Ping"...)
+	for name, sent := range map[string][]byte{
+		"first request":  append([]byte{rpc.ByteRPC}, header...),
+		"second request": append(append(append([]byte{rpc.ByteRPC}, header...), 0x80), header...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", target.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write(sent); err != nil {
+				t.Fatal(err)
+			}
+			closed(t, c)
+		})
+	}
+	t.Run("in a session", func(t *testing.T) {
+		c, err := net.Dial("tcp", target.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte{rpc.ByteMux}); err != nil {
+			t.Fatal(err)
+		}
+		session, err := yamux.Client(c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		stream, err := session.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Write(header); err != nil {
+			t.Fatal(err)
+		}
+		closed(t, stream)
+	})
+	for end := time.Now().Add(patience); s.Stats().Conns > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still open: %+v", s.Stats())
 		}
 	}
 }
