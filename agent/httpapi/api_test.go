@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -439,3 +440,71 @@ type recorder struct {
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) Write(b []byte) (int, error) { return len(b), nil }
 func (r *recorder) WriteHeader(code int)        { r.code = code }
+
+// Whatever a client does not send or does not take, it is not waited for longer
+// than StallTimeout, also on routes that want no body.
+func TestStalls(t *testing.T) {
+	_, addr := serve(t, Config{Backend: newFake(t, 200), StallTimeout: 500 * time.Millisecond}, false)
+	gone := func(t *testing.T, c net.Conn) {
+		t.Helper()
+		c.SetReadDeadline(time.Now().Add(patience))
+		_, err := io.Copy(io.Discard, c)
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Error("the connection is still open")
+		}
+	}
+	for _, route := range []string{"GET /v1/agent/members", "PUT /v1/agent/reload", "PUT /v1/event/fire/x", "POST /v1/operator/keyring", "GET /nothing"} {
+		t.Run("half a body for "+route, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nab", route)
+			gone(t, c)
+		})
+	}
+	t.Run("answers that nobody reads", func(t *testing.T) {
+		t.Parallel()
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetWriteDeadline(time.Now().Add(patience))
+		ask := []byte(strings.Repeat("GET /v1/agent/members HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
+		for err == nil {
+			_, err = c.Write(ask)
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Error("the connection is still open")
+		}
+	})
+}
+
+// A connection that has been idle for longer than StallTimeout still works.
+func TestIdlingIsNoStall(t *testing.T) {
+	_, addr := serve(t, Config{StallTimeout: 100 * time.Millisecond}, false)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	r := bufio.NewReader(c)
+	for _, ask := range []string{"GET /v1/status/peers HTTP/1.1\r\nHost: x\r\n\r\n", "PUT /v1/event/fire/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", "PUT /v1/agent/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", "GET /v1/event/list HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		fmt.Fprint(c, ask)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("%.20s: %v", ask, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%.20s: %d", ask, resp.StatusCode)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}

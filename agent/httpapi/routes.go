@@ -92,6 +92,7 @@ func (a *API) routes() http.Handler {
 	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w = a.bound(w, r)
 		h := w.Header()
 		h.Set("Vary", "Accept-Encoding")
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -126,6 +127,40 @@ func (a *API) routes() http.Handler {
 			writeText(w, http.StatusNotFound, unknownPath)
 		}
 	})
+}
+
+// bound puts deadlines on what net/http would wait for without end: a body,
+// which it reads to its end even where no handler does, and a client that does
+// not take its answer. The deadline of the body holds until readBody has it all,
+// or the request is over.
+func (a *API) bound(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	t := &timedWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: a.cfg.StallTimeout}
+	t.arm()
+	if r.ContentLength != 0 {
+		t.rc.SetReadDeadline(time.Now().Add(t.timeout))
+	}
+	return t
+}
+
+// timedWriter gives each write its own time.
+type timedWriter struct {
+	http.ResponseWriter
+	rc      *http.ResponseController
+	timeout time.Duration
+}
+
+func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *timedWriter) arm() { w.rc.SetWriteDeadline(time.Now().Add(w.timeout)) }
+
+func (w *timedWriter) WriteHeader(code int) {
+	w.arm()
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *timedWriter) Write(b []byte) (int, error) {
+	w.arm()
+	return w.ResponseWriter.Write(b)
 }
 
 // admit refuses a request before its route is looked at.
@@ -207,12 +242,8 @@ func writeTooLarge(w http.ResponseWriter, n int64) {
 	writeText(w, http.StatusRequestEntityTooLarge, text)
 }
 
-// readBody reads the whole body, within its size and its time.
+// readBody reads the whole body, within its size and its time (see bound).
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-		defer rc.SetReadDeadline(time.Time{})
-	}
 	b, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
@@ -221,6 +252,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, failure(http.StatusBadRequest, "Request body could not be read")
 	}
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return b, nil
 }
 
