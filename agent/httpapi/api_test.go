@@ -3,6 +3,8 @@ package httpapi
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -506,5 +508,71 @@ func TestIdlingIsNoStall(t *testing.T) {
 			t.Errorf("%.20s: %d", ask, resp.StatusCode)
 		}
 		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// gatedConn lets the first write through, and the others once gate is closed.
+type gatedConn struct {
+	net.Conn
+	wrote      bool
+	held, gate chan struct{}
+}
+
+func (c *gatedConn) Write(b []byte) (int, error) {
+	if c.wrote {
+		select {
+		case <-c.gate:
+		default:
+			close(c.held)
+			<-c.gate
+		}
+	}
+	c.wrote = true
+	return c.Conn.Write(b)
+}
+
+// No connection outlives the settings it began under, neither one in the middle
+// of its handshake nor one in the middle of an answer without end.
+func TestNothingOutlivesRecheck(t *testing.T) {
+	conf, cfg := secure(t, false)
+	a, addr := serve(t, Config{TLS: conf, DrainTimeout: 200 * time.Millisecond}, true)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cfg.HTTPS.CAPEM)
+	dial := func(wrap func(net.Conn) net.Conn) *tls.Conn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+		return tls.Client(wrap(c), &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
+	}
+	monitor := dial(func(c net.Conn) net.Conn { return c })
+	fmt.Fprint(monitor, "GET /v1/agent/monitor HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(monitor), nil); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(err)
+	}
+	gated := &gatedConn{held: make(chan struct{}), gate: make(chan struct{})}
+	half := dial(func(c net.Conn) net.Conn { gated.Conn = c; return gated })
+	shaken := make(chan error, 1)
+	go func() { shaken <- half.Handshake() }()
+	<-gated.held
+
+	cfg.HTTPS.VerifyIncoming = true
+	if err := conf.Update(cfg); err != nil {
+		t.Fatal(err)
+	}
+	a.Recheck()
+	close(gated.gate)
+	if err := <-shaken; err == nil {
+		fmt.Fprint(half, "GET /v1/status/peers HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp, err := http.ReadResponse(bufio.NewReader(half), nil); err == nil {
+			t.Errorf("a client without a certificate, whose handshake began before the reload, got %s", resp.Status)
+		}
+	}
+	_, err := io.Copy(io.Discard, monitor)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		t.Error("the monitor of a client without a certificate goes on")
 	}
 }
