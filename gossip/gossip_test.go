@@ -312,6 +312,13 @@ func TestStartWithoutKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused()
+	marker := filepath.Join(dir, "local.encrypted")
+	if err := errors.Join(os.Remove(marker), os.Mkdir(marker, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), c); !errors.Is(err, ErrKeyMissing) {
+		t.Errorf("with a marker that cannot be read: %v", err)
+	}
 	c.Keyring.AllowPlaintext = true
 	if p := open(t, c); p.Encrypted() || !strings.Contains(log.String(), "GOSSIP IS PLAINTEXT") {
 		t.Errorf("encrypted: %v, log:\n%s", p.Encrypted(), log)

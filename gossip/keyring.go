@@ -93,8 +93,11 @@ func (c Config) withoutKey(stored [][]byte, log hclog.Logger) error {
 	if len(stored) > 0 {
 		had = fmt.Sprintf("%s holds a key (fingerprint %s)", c.Keyring.Path, Fingerprint(stored[0]))
 	} else if m := c.marker(); m != "" {
-		if b, err := os.ReadFile(m); err == nil {
+		switch b, err := os.ReadFile(m); {
+		case err == nil:
 			had = fmt.Sprintf("%s says that this node had one (fingerprint %.16q)", m, strings.TrimSpace(string(b)))
+		case !errors.Is(err, fs.ErrNotExist):
+			had = fmt.Sprintf("%s is there and cannot be read (%v)", m, err)
 		}
 	}
 	if had == "" {
