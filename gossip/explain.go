@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -107,7 +108,7 @@ func (w *logWriter) Write(b []byte) (int, error) {
 			break
 		}
 	}
-	line, peer := cutPeer(line)
+	line, peer := cutPeer(oneLine(line))
 	if peer == "" {
 		w.log.Log(level, line)
 		return len(b), nil
@@ -130,6 +131,23 @@ func (w *logWriter) Write(b []byte) (int, error) {
 		w.log.Log(level, line, "peer", peer)
 	}
 	return len(b), nil
+}
+
+// oneLine writes out control characters: a peer's name is part of some lines, and
+// must neither begin one of its own nor speak to a terminal.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&b, "\\x%02x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // cutPeer takes memberlist's "from=addr" off the end of a line.

@@ -436,3 +436,15 @@ func FuzzPeerText(f *testing.F) {
 		}
 	})
 }
+
+// A peer's name cannot make a line of its own in the log, nor reach a terminal
+// as anything but text.
+func TestLogLinesStayLines(t *testing.T) {
+	log := &logBuffer{}
+	l := newLogger(hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Debug}), func() string { return "" })
+	l.Print("[INFO] serf: EventMemberJoin: evil\n2026-01-01T00:00:00.000Z [ERROR] agent: forged\x1b[2J 127.0.0.1")
+	l.Print("[ERR] memberlist: evil\nforged from=127.0.0.1:1\nforged")
+	if text := log.String(); strings.Count(text, "\n") != 2 || strings.ContainsRune(text, 0x1b) {
+		t.Errorf("got %q", text)
+	}
+}
