@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -574,5 +575,17 @@ func TestNothingOutlivesRecheck(t *testing.T) {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		t.Error("the monitor of a client without a certificate goes on")
+	}
+}
+
+// The command line, where a key can be, is not shown with the profiles.
+func TestDebugHasNoCommandLine(t *testing.T) {
+	_, addr := serve(t, Config{EnableDebug: true}, false)
+	for path, want := range map[string]int{"/debug/pprof/cmdline": http.StatusNotFound, "/debug/pprof/goroutine": http.StatusOK} {
+		resp := do(t, "GET", "http://"+addr+path, "")
+		b, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != want || strings.Contains(string(b), os.Args[0]) && want != http.StatusOK {
+			t.Errorf("%s: %d %.100q", path, resp.StatusCode, b)
+		}
 	}
 }

@@ -85,9 +85,9 @@ func (a *API) routes() http.Handler {
 			rt.exact[r.path] = r
 		}
 	}
+	// Without pprof's cmdline: a gossip key can be on the command line.
 	debug := http.NewServeMux()
 	debug.HandleFunc("/debug/pprof/", pprof.Index)
-	debug.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
