@@ -589,3 +589,46 @@ func TestDebugHasNoCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// An answer that waits for something to happen may wait for longer than
+// StallTimeout, and so may one that has begun, over either version of HTTP.
+func TestLongPollsAreNoStall(t *testing.T) {
+	conf, cfg := secure(t, false)
+	fake := newFake(t, 1)
+	_, addr := serve(t, Config{Backend: fake, TLS: conf, StallTimeout: 100 * time.Millisecond}, true)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cfg.HTTPS.CAPEM)
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}, ForceAttemptHTTP2: protocol == "HTTP/2.0"}
+			defer tr.CloseIdleConnections()
+			get := func(path string) *http.Response {
+				t.Helper()
+				resp, err := (&http.Client{Transport: tr}).Get("https://" + addr + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resp.Proto != protocol || resp.StatusCode != http.StatusOK {
+					t.Fatalf("%s: %s %s", path, resp.Proto, resp.Status)
+				}
+				return resp
+			}
+			first := get("/v1/event/list")
+			first.Body.Close()
+			poll := get("/v1/event/list?wait=1s&index=" + first.Header.Get("X-Consul-Index"))
+			if _, err := io.Copy(io.Discard, poll.Body); err != nil {
+				t.Errorf("a long poll: %v", err)
+			}
+			poll.Body.Close()
+
+			monitor := get("/v1/agent/monitor")
+			defer monitor.Body.Close()
+			get("/v1/event/list?wait=1s&index=" + first.Header.Get("X-Consul-Index")).Body.Close() // as long as ten stalls
+			fake.log.Info("after the silence")
+			line, err := bufio.NewReader(monitor.Body).ReadString('\n')
+			if err != nil || !strings.Contains(line, "after the silence") {
+				t.Errorf("a monitor after a silence: %q, %v", line, err)
+			}
+		})
+	}
+}

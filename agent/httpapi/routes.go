@@ -92,7 +92,9 @@ func (a *API) routes() http.Handler {
 	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w = a.bound(w, r)
+		bounded := a.bound(w, r)
+		defer bounded.finish()
+		w = bounded
 		h := w.Header()
 		h.Set("Vary", "Accept-Encoding")
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -133,34 +135,49 @@ func (a *API) routes() http.Handler {
 // which it reads to its end even where no handler does, and a client that does
 // not take its answer. The deadline of the body holds until readBody has it all,
 // or the request is over.
-func (a *API) bound(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	t := &timedWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: a.cfg.StallTimeout}
-	t.arm()
+func (a *API) bound(w http.ResponseWriter, r *http.Request) *timedWriter {
+	t := &timedWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: a.cfg.StallTimeout, stream: r.ProtoMajor > 1}
 	if r.ContentLength != 0 {
 		t.rc.SetReadDeadline(time.Now().Add(t.timeout))
 	}
 	return t
 }
 
-// timedWriter gives each write its own time.
+// timedWriter gives each write its own time, and the rest of the answer another
+// once the handler is done. Between writes there is no limit: an answer may wait
+// for something to happen.
 type timedWriter struct {
 	http.ResponseWriter
 	rc      *http.ResponseController
 	timeout time.Duration
+	// stream: HTTP/2, where a deadline that passes ends the stream, also while
+	// nothing is being written.
+	stream bool
 }
 
 func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *timedWriter) arm() { w.rc.SetWriteDeadline(time.Now().Add(w.timeout)) }
+// finish is for when the handler has returned: what it has buffered goes out.
+func (w *timedWriter) finish() { w.rc.SetWriteDeadline(time.Now().Add(w.timeout)) }
 
-func (w *timedWriter) WriteHeader(code int) {
-	w.arm()
-	w.ResponseWriter.WriteHeader(code)
+// timed runs one write under a deadline.
+func (w *timedWriter) timed(write func()) {
+	w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
+	write()
+	if w.stream {
+		w.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
-func (w *timedWriter) Write(b []byte) (int, error) {
-	w.arm()
-	return w.ResponseWriter.Write(b)
+func (w *timedWriter) Write(b []byte) (n int, err error) {
+	w.timed(func() { n, err = w.ResponseWriter.Write(b) })
+	return n, err
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (w *timedWriter) FlushError() (err error) {
+	w.timed(func() { err = w.rc.Flush() })
+	return err
 }
 
 // admit refuses a request before its route is looked at.
