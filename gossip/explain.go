@@ -160,7 +160,8 @@ func cutPeer(line string) (rest, peer string) {
 }
 
 // Limits on log lines that peers cause: one line per reason and address in this
-// time, for this many addresses at once.
+// time, for this many addresses at once. All addresses beyond those count as
+// one: somebody who has many does not silence the log.
 const (
 	limitEvery = 10 * time.Second
 	limitPeers = 1024
@@ -199,7 +200,10 @@ func (l *limiter) okString(reason, peer string) bool {
 			}
 		}
 		if len(l.last) >= limitPeers {
-			return false
+			key = reason + "|"
+			if t, ok := l.last[key]; ok && now.Sub(t) < limitEvery {
+				return false
+			}
 		}
 	}
 	l.last[key] = now

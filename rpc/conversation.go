@@ -167,9 +167,7 @@ func (c *conversation) answer(ctx context.Context, head header) error {
 		return c.fail(name, head.seq, fmt.Errorf("%w: %s may be called by %s, and this connection is %s",
 			ErrPermissionDenied, name, row.Access, peer.Classes()))
 	}
-	if !c.of.begin() {
-		return errRefused
-	}
+	c.of.begin()
 	defer c.of.end()
 	metrics.IncrCounter([]string{"rpc", "request"}, 1)
 	call := &Call{Peer: peer, Method: name, c: c, seq: head.seq, stream: row.Stream}

@@ -71,9 +71,12 @@ type Limits struct {
 	MaxConns          int           // all connections; 4096
 	MaxPending        int           // connections before their first request header; 512
 	MaxStreams        int           // open streams of one session; 1024
-	MaxTotalStreams   int           // open streams of all sessions; 65536
-	HeaderBytes       int           // request header; 512
-	BodyBytes         int           // request body; 1 MiB
+	// MaxStreamsPerClient bounds the open streams of all sessions from one
+	// address; 8192.
+	MaxStreamsPerClient int
+	MaxTotalStreams     int // open streams of all sessions; 65536
+	HeaderBytes         int // request header; 512
+	BodyBytes           int // request body; 1 MiB
 }
 
 func (l Limits) withDefaults() Limits {
@@ -86,6 +89,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxConns, 4096)
 	setDefault(&l.MaxPending, 512)
 	setDefault(&l.MaxStreams, 1024)
+	setDefault(&l.MaxStreamsPerClient, 8192)
 	setDefault(&l.MaxTotalStreams, 65536)
 	setDefault(&l.HeaderBytes, 512)
 	setDefault(&l.BodyBytes, 1<<20)

@@ -136,9 +136,13 @@ func (s *session) over() bool {
 // decide for the others.
 func (p *Pool) open(e *entry, key string, t Target) {
 	defer close(e.ready)
+	var settings tlsutil.Settings
+	if p.cfg.TLS != nil {
+		settings = p.cfg.TLS.RPC() // before dialling: it may be under newer ones, never under older
+	}
 	conn, tlsConn, err := p.dial(p.base, t, ByteMux)
 	if err == nil {
-		e.s = &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, lastUsed: time.Now()}
+		e.s = &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, settings: settings, lastUsed: time.Now()}
 		if e.s.mux, err = yamux.Client(&frameConn{Conn: e.s.conn}, muxConfig(p.log, 10*time.Second)); err != nil {
 			conn.Close()
 		}
@@ -433,22 +437,30 @@ func (p *Pool) Dial(ctx context.Context, t Target, protocol byte) (net.Conn, err
 	return conn, nil
 }
 
-// Recheck retires every session, so that from now on all calls go over
-// connections that were made under the settings in force: no new call uses the
-// old ones, calls in flight finish.
+// Recheck looks at every session after the TLS settings have changed. One that
+// was made under settings like those in force now stays. Any other takes no new
+// call, so that from now on calls go over connections made under the new
+// settings; calls in flight on it may take as long as they need where the new
+// settings would accept the connection too, else DrainGrace at the most.
 func (p *Pool) Recheck() {
 	p.mu.Lock()
-	old := p.sessions
-	p.sessions = map[string]*entry{}
-	p.mu.Unlock()
-	for _, e := range old {
+	defer p.mu.Unlock()
+	for key, e := range p.sessions {
 		select {
 		case <-e.ready:
-			if e.s != nil {
-				e.s.retire(p.cfg.DrainGrace)
-			}
-		default: // its dialler sees that it is no longer wanted
+		default:
+			delete(p.sessions, key) // its dialler sees that it is no longer wanted
+			continue
 		}
+		switch {
+		case e.s == nil || p.cfg.TLS == nil || e.s.settings == p.cfg.TLS.RPC():
+			continue
+		case p.cfg.TLS.Recheck(e.s.tlsState(), false, e.s.target.Datacenter) == nil:
+			e.s.retire(noLimit)
+		default:
+			e.s.retire(p.cfg.DrainGrace)
+		}
+		delete(p.sessions, key)
 	}
 }
 
