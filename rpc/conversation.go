@@ -75,9 +75,6 @@ type conversation struct {
 	single bool
 }
 
-// requestTime is how long a request may take to arrive from its first byte on.
-const requestTime = 10 * time.Second
-
 // errRefused ends a conversation whose last answer was a refusal.
 var errRefused = errors.New("rpc: conversation ended")
 
@@ -125,7 +122,7 @@ func (c *conversation) read() (header, error) {
 	arrive := func() {
 		if !timed && !c.of.pending() {
 			timed = true
-			c.conn.SetReadDeadline(time.Now().Add(requestTime))
+			c.conn.SetReadDeadline(time.Now().Add(l.RequestTimeout))
 		}
 	}
 	c.w.sc.reset(l.HeaderBytes, maxElements)
@@ -170,9 +167,7 @@ func (c *conversation) answer(ctx context.Context, head header) error {
 		return c.fail(name, head.seq, fmt.Errorf("%w: %s may be called by %s, and this connection is %s",
 			ErrPermissionDenied, name, row.Access, peer.Classes()))
 	}
-	if !c.of.begin() {
-		return errRefused
-	}
+	c.of.begin()
 	defer c.of.end()
 	metrics.IncrCounter([]string{"rpc", "request"}, 1)
 	call := &Call{Peer: peer, Method: name, c: c, seq: head.seq, stream: row.Stream}

@@ -139,7 +139,6 @@ func copyLog(r *http.Request, w http.ResponseWriter, rc *http.ResponseController
 				continue
 			}
 		}
-		rc.SetWriteDeadline(time.Now().Add(bodyTimeout))
 		if buf.Flush() != nil || rc.Flush() != nil {
 			return
 		}
