@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"lictor/gossip"
-	"lictor/rpc"
 	"lictor/rpc/wire"
 )
 
@@ -17,16 +16,13 @@ import (
 // operation: its own gossip query, and the way there and back.
 const keyringTimeout = 30 * time.Second
 
-func (e *Endpoints) keyringOperation(ctx context.Context, c *rpc.Call) error {
-	var req wire.KeyringRequest
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	resp, err := e.Keyring(ctx, &req)
+func (e *Endpoints) keyringOperation(ctx context.Context, req *wire.KeyringRequest, reply *wire.KeyringResponses) error {
+	resp, err := e.Keyring(ctx, req)
 	if err != nil {
 		return err
 	}
-	return c.Reply(resp)
+	*reply = *resp
+	return nil
 }
 
 // Keyring runs a keyring operation on this server's WAN and LAN pools and, by
