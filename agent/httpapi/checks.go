@@ -1,12 +1,10 @@
 package httpapi
 
 import (
-	"errors"
 	"net/http"
 
 	"lictor/agent/checks"
 	"lictor/agent/decode"
-	"lictor/agent/local"
 	"lictor/rpc/wire"
 )
 
@@ -52,19 +50,7 @@ func (a *API) checkRegister(w http.ResponseWriter, r *request) error {
 	if def.Token == "" {
 		def.Token = r.token()
 	}
-	err = a.cfg.Backend.Registry().RegisterCheck(def)
-	if errors.Is(err, local.ErrUnknownService) {
-		return failure(http.StatusNotFound, "ServiceID %.200q does not exist", def.ServiceID)
-	}
-	return empty(w, localError(err))
-}
-
-// checkDone answers a request about the check id.
-func checkDone(w http.ResponseWriter, id string, err error) error {
-	if errors.Is(err, local.ErrUnknownCheck) {
-		return failure(http.StatusNotFound, "Unknown check ID %.200q. Ensure that the check ID is passed, not the check name.", id)
-	}
-	return empty(w, localError(err))
+	return empty(w, localError(a.cfg.Backend.Registry().RegisterCheck(def)))
 }
 
 func (a *API) checkDeregister(w http.ResponseWriter, r *request) error {
@@ -72,7 +58,7 @@ func (a *API) checkDeregister(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return checkDone(w, id, a.cfg.Backend.Registry().DeregisterCheck(id))
+	return empty(w, localError(a.cfg.Backend.Registry().DeregisterCheck(id)))
 }
 
 // checkTTL makes the handler that reports one status for a TTL check.
@@ -82,7 +68,7 @@ func (a *API) checkTTL(path, status string) handler {
 		if err != nil {
 			return err
 		}
-		return checkDone(w, id, a.cfg.Backend.Registry().UpdateTTL(id, status, r.q.get("note")))
+		return empty(w, localError(a.cfg.Backend.Registry().UpdateTTL(id, status, r.q.get("note"))))
 	}
 }
 
@@ -98,5 +84,5 @@ func (a *API) checkUpdate(w http.ResponseWriter, r *request) error {
 	if !checks.ValidStatus(status) {
 		return failure(http.StatusBadRequest, "Invalid check status: '%.100s'", status)
 	}
-	return checkDone(w, id, a.cfg.Backend.Registry().UpdateTTL(id, status, output))
+	return empty(w, localError(a.cfg.Backend.Registry().UpdateTTL(id, status, output)))
 }

@@ -25,6 +25,7 @@ import (
 type servers struct {
 	mu        sync.Mutex
 	index     uint64
+	restores  int // each wakes all who wait
 	changed   chan struct{}
 	kv        map[string]*wire.DirEntry
 	sessions  map[string]*wire.Session
@@ -91,8 +92,8 @@ func (s *servers) RPC(ctx context.Context, method string, args, reply any) error
 			return errors.New("No path to datacenter")
 		}
 		o := read.Options()
-		after := time.After(o.MaxQueryTime)
-		for o.MinQueryIndex > 0 && s.index <= o.MinQueryIndex {
+		after, restores := time.After(o.MaxQueryTime), s.restores
+		for o.MinQueryIndex > 0 && s.index <= o.MinQueryIndex && s.restores == restores {
 			changed := s.changed
 			s.mu.Unlock()
 			select {
@@ -547,13 +548,24 @@ func (g *registry) Changed() <-chan struct{} {
 	return g.changed
 }
 
-func invalidService(text string) error { return fmt.Errorf("%s%w", text, unseen{local.ErrInvalid}) }
+// kind is an error with a text of its own.
+type kind struct {
+	text string
+	error
+}
 
-// unseen is an error with a kind and without a text.
-type unseen struct{ error }
+func (k kind) Error() string { return k.text }
+func (k kind) Unwrap() error { return k.error }
 
-func (unseen) Error() string   { return "" }
-func (u unseen) Unwrap() error { return u.error }
+func invalidService(text string) error { return kind{text, local.ErrInvalid} }
+
+func unknownService(id string) error {
+	return kind{fmt.Sprintf("Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id), local.ErrUnknownService}
+}
+
+func unknownCheck(id string) error {
+	return kind{fmt.Sprintf("Unknown check ID %q. Ensure that the check ID is passed, not the check name.", id), local.ErrUnknownCheck}
+}
 
 func (g *registry) RegisterService(svc *local.Service, replace bool) error {
 	if err := svc.Validate(); err != nil {
@@ -586,7 +598,7 @@ func (g *registry) DeregisterService(id string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.services[id] == nil {
-		return local.ErrUnknownService
+		return unknownService(id)
 	}
 	delete(g.services, id)
 	g.change()
@@ -603,7 +615,7 @@ func (g *registry) RegisterCheck(def *checks.Definition) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if def.ServiceID != "" && g.services[def.ServiceID] == nil {
-		return local.ErrUnknownService
+		return kind{fmt.Sprintf("ServiceID %q does not exist", def.ServiceID), local.ErrUnknownService}
 	}
 	id := def.ID
 	if id == "" {
@@ -618,7 +630,7 @@ func (g *registry) DeregisterCheck(id string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.checks[id] == nil {
-		return local.ErrUnknownCheck
+		return unknownCheck(id)
 	}
 	delete(g.checks, id)
 	g.change()
@@ -630,7 +642,7 @@ func (g *registry) UpdateTTL(id, status, output string) error {
 	defer g.mu.Unlock()
 	c := g.checks[id]
 	if c == nil || c.Type != checks.KindTTL {
-		return local.ErrUnknownCheck
+		return unknownCheck(id)
 	}
 	own := *c
 	own.Status, own.Output = status, output
@@ -650,7 +662,7 @@ func (g *registry) ServiceMaintenance(id string, on bool, why, _ string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.services[id] == nil {
-		return local.ErrUnknownService
+		return unknownService(id)
 	}
 	g.maintenance(wire.ServiceMaintPrefix+id, id, on, why)
 	return nil

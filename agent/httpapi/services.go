@@ -16,7 +16,7 @@ import (
 )
 
 // Registry is what the agent registered itself. Its errors are those of package
-// local.
+// local, in the words that the API answers with.
 type Registry interface {
 	Services() map[string]*wire.NodeService
 	Service(id string) (*wire.NodeService, bool)
@@ -173,20 +173,12 @@ func (a *API) serviceRegister(w http.ResponseWriter, r *request) error {
 	return empty(w, localError(a.cfg.Backend.Registry().RegisterService(svc, r.q.flag("replace-existing-checks"))))
 }
 
-func unknownService(id string) error {
-	return failure(http.StatusNotFound, "Unknown service ID %.200q. Ensure that the service ID is passed, not the service name.", id)
-}
-
 func (a *API) serviceDeregister(w http.ResponseWriter, r *request) error {
 	id, err := r.name(serviceDeregisterPath, "Missing service ID")
 	if err != nil {
 		return err
 	}
-	err = a.cfg.Backend.Registry().DeregisterService(id)
-	if errors.Is(err, local.ErrUnknownService) {
-		return unknownService(id)
-	}
-	return empty(w, localError(err))
+	return empty(w, localError(a.cfg.Backend.Registry().DeregisterService(id)))
 }
 
 // enable reads ?enable of a maintenance request.
@@ -211,11 +203,7 @@ func (a *API) serviceMaintenance(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	err = a.cfg.Backend.Registry().ServiceMaintenance(id, on, r.q.get("reason"), r.token())
-	if errors.Is(err, local.ErrUnknownService) {
-		return unknownService(id)
-	}
-	return empty(w, localError(err))
+	return empty(w, localError(a.cfg.Backend.Registry().ServiceMaintenance(id, on, r.q.get("reason"), r.token())))
 }
 
 func (a *API) agentMaintenance(w http.ResponseWriter, r *request) error {
