@@ -174,6 +174,9 @@ func New(cfg Config) (*API, error) {
 	return a, nil
 }
 
+// Handler answers requests as a listener does, for callers in this process.
+func (a *API) Handler() http.Handler { return a.handler }
+
 // SetMaxConnsPerClient replaces the limit for connections that come from now on.
 func (a *API) SetMaxConnsPerClient(n int) { a.conns.setPerClient(n) }
 
