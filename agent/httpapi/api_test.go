@@ -35,7 +35,12 @@ type fake struct {
 	log     *logs.Log
 	changed chan struct{}
 	events  []wire.UserEvent
+	*servers
+	reg *registry
 }
+
+// Registry is Backend.Registry.
+func (f *fake) Registry() Registry { return f.reg }
 
 func newFake(t testing.TB, n int) *fake {
 	t.Helper()
@@ -43,7 +48,7 @@ func newFake(t testing.TB, n int) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{log: l, changed: make(chan struct{})}
+	f := &fake{log: l, changed: make(chan struct{}), servers: newServers(), reg: newRegistry()}
 	for i := range n {
 		f.members = append(f.members, serf.Member{
 			Name: fmt.Sprintf("node-%d", i), Addr: net.IPv4(10, 0, 0, byte(i)), Port: 8301, Status: serf.StatusAlive,
@@ -91,6 +96,7 @@ func serve(t testing.TB, cfg Config, secure bool) (*API, string) {
 	if cfg.Backend == nil {
 		cfg.Backend = newFake(t, 3)
 	}
+	cfg.Data.Datacenter, cfg.Data.Node = "dc1", "node-0"
 	cfg.Metrics = metrics.NewInmemSink(time.Second, time.Minute)
 	a, err := New(cfg)
 	if err != nil {
@@ -150,6 +156,9 @@ func TestEveryRoute(t *testing.T) {
 				continue // they do not end
 			}
 			resp := do(t, m, url, "")
+			if resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusInternalServerError && row.path != "/v1/agent/host" {
+				t.Errorf("%s %s: %d", m, row.path, resp.StatusCode)
+			}
 			if resp.Header.Get("Content-Type") == "" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 				t.Errorf("%s %s: headers %v", m, row.path, resp.Header)
 			}
