@@ -34,15 +34,22 @@ func unary[Req, Reply any](name string, access rpc.Access, run func(ctx context.
 			if err := c.Decode(req); err != nil {
 				return err
 			}
-			if blocks(req) {
-				var stop func()
-				ctx, stop = c.UntilGone(ctx)
-				defer stop()
+			if !blocks(req) {
+				if err := run(ctx, req, reply); err != nil {
+					return err
+				}
+				return c.Reply(reply)
 			}
-			if err := run(ctx, req, reply); err != nil {
-				return err
+			ctx, stop := c.UntilGone(ctx)
+			defer stop()
+			err := run(ctx, req, reply)
+			switch {
+			case err == nil:
+				return c.Reply(reply)
+			case ctx.Err() != nil:
+				return errStopping
 			}
-			return c.Reply(reply)
+			return err
 		},
 		call: func(ctx context.Context, args, reply any) error {
 			req, ok := args.(*Req)
@@ -64,6 +71,10 @@ func unary[Req, Reply any](name string, access rpc.Access, run func(ctx context.
 		},
 	}
 }
+
+// errStopping ends a read that still waited: its caller has gone and does not see
+// it, or this server stops, and the caller's router asks another one.
+var errStopping = fmt.Errorf("%w: this server is stopping", rpc.ErrNoLeader)
 
 // datacenter is a request that names the datacenter that must answer it.
 type datacenter[Req any] interface {

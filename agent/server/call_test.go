@@ -118,6 +118,36 @@ func TestForwardedBlockingQuery(t *testing.T) {
 	set(t, nodes[1].Endpoints, "a", "3")
 }
 
+// A client's blocking query outlives the server that it waits at: its router
+// asks another one.
+func TestBlockingQueryOutlivesItsServer(t *testing.T) {
+	_, nodes := startCluster(t, "a", "b", "c")
+	set(t, nodes[0].Endpoints, "a", "1")
+	pool := rpc.NewPool(rpc.PoolConfig{})
+	t.Cleanup(func() { pool.Close() })
+	client := rpc.NewRouter("dc1", pool, rpc.RouterOptions{})
+	client.SetServers("dc1", []rpc.Target{nodes[2].target}) // stays the first
+	if err := client.Call(testContext(t), "", "Status.Ping", wire.Empty{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for client.Servers("dc1")[0] != nodes[2].target || len(client.Servers("dc1")) < 2 {
+		client.SetServers("dc1", []rpc.Target{nodes[2].target})
+		client.SetServers("dc1", []rpc.Target{nodes[2].target, nodes[1].target})
+	}
+	idx := get(t, nodes[0].Endpoints, wire.KeyRequest{Key: "a"}).Index
+	var reply wire.IndexedDirEntries
+	done := make(chan error, 1)
+	go func() {
+		o := wire.QueryOptions{MinQueryIndex: idx, MaxQueryTime: patience, AllowStale: true}
+		done <- client.Call(testContext(t), "", "KVS.Get", &wire.KeyRequest{Key: "a", QueryOptions: o}, &reply)
+	}()
+	nodes[2].stop()
+	set(t, nodes[0].Endpoints, "a", "2")
+	if err := <-done; err != nil || string(reply.Entries[0].Value) != "2" {
+		t.Errorf("got %+v, %v", reply.Entries, err)
+	}
+}
+
 // A write whose connection broke after it was sent is not sent again: it may
 // have been done, and here it was. A read is.
 func TestWriteIsNotSentTwice(t *testing.T) {

@@ -95,33 +95,35 @@ func (e *Endpoints) datacenters() []string {
 	return slices.Compact(dcs)
 }
 
-// listDatacenters are the datacenters by their distance from this server: the
-// median of their servers'. Those at no known distance come last, by name; this
-// server's own is first.
+// listDatacenters are the datacenters by their distance from this server.
 func (e *Endpoints) listDatacenters(_ context.Context, _ *wire.DatacentersRequest, reply *[]string) error {
 	*reply = e.datacenters()
 	if e.cfg.WAN == nil {
 		return nil
 	}
-	own, _ := e.cfg.WAN.Coordinate(e.cfg.WAN.LocalMember().Name)
-	dist := map[string]float64{}
-	for dc, servers := range e.wanCoordinates() {
-		var all []float64
-		for _, s := range servers {
-			all = append(all, distance(own, s.Coord))
+	from, _ := e.cfg.WAN.Coordinate(e.cfg.WAN.LocalMember().Name)
+	sortByDistance(*reply, e.cfg.Datacenter, from, e.wanCoordinates())
+	return nil
+}
+
+// sortByDistance sorts datacenters: own first, then by the median distance of
+// their servers; those at no known distance come last, in the order they had.
+func sortByDistance(dcs []string, own string, from *coordinate.Coordinate, servers map[string][]*wire.Coordinate) {
+	at := map[string]float64{}
+	for _, dc := range dcs {
+		all := []float64{}
+		for _, s := range servers[dc] {
+			all = append(all, distance(from, s.Coord))
 		}
 		slices.Sort(all)
-		dist[dc] = all[len(all)/2]
-	}
-	far := func(dc string) float64 {
-		if dc == e.cfg.Datacenter {
-			return -1
+		switch {
+		case dc == own:
+			at[dc] = -1
+		case len(all) == 0:
+			at[dc] = math.Inf(1)
+		default:
+			at[dc] = all[len(all)/2]
 		}
-		if d, ok := dist[dc]; ok {
-			return d
-		}
-		return math.Inf(1)
 	}
-	slices.SortStableFunc(*reply, func(a, b string) int { return cmp.Compare(far(a), far(b)) })
-	return nil
+	slices.SortStableFunc(dcs, func(a, b string) int { return cmp.Compare(at[a], at[b]) })
 }

@@ -197,6 +197,7 @@ type node struct {
 	server *rpc.Server
 	target rpc.Target
 	ln     *cuttable
+	stop   func() // returns when nothing of the server runs any more
 }
 
 type options struct {
@@ -236,7 +237,7 @@ func startNode(t testing.TB, c *cluster, id string, o options) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.server.Serve(ctx, n.ln) }()
-	t.Cleanup(func() {
+	n.stop = sync.OnceFunc(func() {
 		n.pool.Close()
 		cancel()
 		select {
@@ -248,6 +249,7 @@ func startNode(t testing.TB, c *cluster, id string, o options) *node {
 			t.Error("Serve did not return: a handler is still waiting")
 		}
 	})
+	t.Cleanup(n.stop)
 	return n
 }
 

@@ -53,10 +53,33 @@ func (e *Endpoints) lockDelayed(key string) bool {
 	return e.cfg.State().KVSLockDelay(key).After(time.Now())
 }
 
+// lockTaken says whether another session than the one that wants it holds a key.
+//
+// Such a lock is not written to the log, and not only to save the write: between
+// the look at the lock-delay and the write the holder may be lost, which starts
+// the lock-delay, and the write would succeed within it. As it is an answer about
+// what is true now, a majority is asked whether this is the leader. Whose own
+// session is gone hears so from the state machine.
+func (e *Endpoints) lockTaken(ctx context.Context, want *wire.DirEntry) (bool, error) {
+	s := e.cfg.State()
+	if _, entry, err := s.KVSGet(nil, want.Key); err != nil || entry == nil || entry.Session == "" || entry.Session == want.Session {
+		return false, err
+	}
+	if _, session, err := s.SessionGet(nil, want.Session); err != nil || session == nil {
+		return false, err
+	}
+	return true, e.cfg.Consensus.VerifyLeader(ctx)
+}
+
 func (e *Endpoints) kvsApply(ctx context.Context, req *wire.KVSRequest, reply *bool) error {
-	if req.Op == wire.KVLock && e.lockDelayed(req.DirEnt.Key) {
-		*reply = false
-		return nil
+	*reply = false
+	if req.Op == wire.KVLock {
+		if e.lockDelayed(req.DirEnt.Key) {
+			return nil
+		}
+		if taken, err := e.lockTaken(ctx, &req.DirEnt); taken || err != nil {
+			return err
+		}
 	}
 	result, err := e.apply(ctx, fsm.KVS, req, "raft apply failed")
 	if err != nil {

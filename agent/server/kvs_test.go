@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lictor/agent/server"
+	"lictor/rpc"
 	"lictor/rpc/wire"
 )
 
@@ -128,6 +129,31 @@ func TestLockDelay(t *testing.T) {
 		if !apply(t, e, wire.KVLock, wire.DirEntry{Key: "l", Session: next}) {
 			t.Error("not locked after the lock-delay")
 		}
+	})
+}
+
+// A lock that another session holds is refused by a leader that is one, without
+// a log entry; a leader that is none any more does not answer.
+func TestLockThatIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, r := alone(t)
+		register(t, e, "n1", "")
+		create := &wire.SessionRequest{Op: wire.SessionCreate, Session: wire.Session{Node: "n1"}}
+		holder, other := call[string](t, e, "Session.Apply", create), call[string](t, e, "Session.Apply", create)
+		apply(t, e, wire.KVLock, wire.DirEntry{Key: "l", Session: holder})
+		r.locked(func() { r.applies, r.verified = 0, 0 })
+		if apply(t, e, wire.KVLock, wire.DirEntry{Key: "l", Session: other}) {
+			t.Error("two sessions hold the lock")
+		}
+		r.locked(func() {
+			if r.applies != 0 || r.verified != 1 {
+				t.Errorf("%d entries, leadership verified %d times; want 0 and 1", r.applies, r.verified)
+			}
+		})
+		refused(t, e, "KVS.Apply", &wire.KVSRequest{Op: wire.KVLock, DirEnt: wire.DirEntry{Key: "l", Session: "gone"}},
+			`raft apply failed: invalid session "gone"`)
+		r.locked(func() { r.refuse = rpc.ErrNoLeader })
+		refused(t, e, "KVS.Apply", &wire.KVSRequest{Op: wire.KVLock, DirEnt: wire.DirEntry{Key: "l", Session: other}}, "No cluster leader")
 	})
 }
 

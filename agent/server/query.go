@@ -54,6 +54,14 @@ func read[Req, Reply any, P readRequest[Req], R readReply[Reply]](e *Endpoints, 
 				return err
 			}
 		}
+		if o.MinQueryIndex == 0 && (e.mayAnswer(o) || e.leadsFor(o)) { // the usual case, and the cheapest
+			idx, err := query(e.cfg.State(), nil, req, reply)
+			if err != nil && err != errNothing {
+				return err
+			}
+			e.meta(o, R(reply).Meta(), idx)
+			return nil
+		}
 		answer := func(ctx context.Context) error {
 			return e.query(ctx, o, R(reply).Meta(), func(s *state.Store, ws state.WatchSet) (uint64, error) {
 				return query(s, ws, req, reply)
@@ -79,6 +87,12 @@ func (e *Endpoints) mayAnswer(o *wire.QueryOptions) bool {
 		return false
 	}
 	return o.MaxStaleDuration <= 0 || e.cfg.Consensus.IsLeader() || e.cfg.Consensus.LastContact() <= o.MaxStaleDuration
+}
+
+// leadsFor says whether this server is the leader and may answer a read without
+// asking anybody.
+func (e *Endpoints) leadsFor(o *wire.QueryOptions) bool {
+	return !o.RequireConsistent && e.cfg.Consensus.IsLeader() && e.cfg.Consensus.ReadyForConsistentReads()
 }
 
 // Bounds of a blocking query, where Config has none (limits-and-defaults.md, 5).

@@ -12,9 +12,14 @@ import (
 )
 
 func (e *Endpoints) txnMethods() []method {
+	reads := read(e, "Txn.Read", data, nil, e.txnRead)
 	return []method{
 		write(e, "Txn.Apply", data, nil, e.txnApply),
-		read(e, "Txn.Read", data, nil, e.txnRead),
+		unary("Txn.Read", data, func(ctx context.Context, in *wire.TxnReadRequest, reply *wire.TxnReadResponse) error {
+			req := *in
+			req.MinQueryIndex = 0 // it watches nothing and so cannot block
+			return reads.call(ctx, &req, reply)
+		}),
 	}
 }
 
@@ -97,8 +102,7 @@ func (e *Endpoints) checkKVOp(op *wire.TxnKVOp) error {
 	return nil
 }
 
-// txnRead answers operations that only read; others are errors in the reply. It
-// does not block: nothing is watched.
+// txnRead answers operations that only read; others are errors in the reply.
 func (e *Endpoints) txnRead(s *state.Store, _ state.WatchSet, req *wire.TxnReadRequest, reply *wire.TxnReadResponse) (uint64, error) {
 	var failed []*wire.TxnError
 	for i, op := range req.Ops {

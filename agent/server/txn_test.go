@@ -1,10 +1,7 @@
 package server_test
 
 import (
-	"math"
 	"testing"
-
-	"github.com/hashicorp/serf/coordinate"
 
 	"lictor/rpc/wire"
 )
@@ -81,44 +78,5 @@ func TestTxn(t *testing.T) {
 		if len(got.Errors) != 1 || got.Results != nil {
 			t.Errorf("read that would %s: %+v", name, got)
 		}
-	}
-}
-
-func TestCoordinates(t *testing.T) {
-	e, r := alone(t)
-	register(t, e, "n1", "")
-	good := func() *coordinate.Coordinate { return coordinate.NewCoordinate(coordinate.DefaultConfig()) }
-	nan, short := good(), good()
-	nan.Vec[3] = math.NaN()
-	short.Vec = short.Vec[:3]
-	const invalid = "invalid coordinate (Coord): it must have 8 dimensions, and no value that is NaN or infinite"
-	for want, req := range map[string]*wire.CoordinateUpdateRequest{
-		"Must provide node":               {Coord: good()},
-		"Must provide coordinate (Coord)": {Node: "n1"},
-		invalid:                           {Node: "n1", Coord: nan},
-		"Invalid Node: it must not contain control characters": {Node: "\x00", Coord: good()},
-	} {
-		refused(t, e, "Coordinate.Update", req, want)
-	}
-	refused(t, e, "Coordinate.Update", &wire.CoordinateUpdateRequest{Node: "n1", Coord: short}, invalid)
-	call[wire.Empty](t, e, "Coordinate.Update", &wire.CoordinateUpdateRequest{Node: "n1", Coord: good()})
-	r.locked(func() {
-		if len(r.coordinates) != 1 || r.coordinates[0].Node != "n1" {
-			t.Errorf("queued: %+v", r.coordinates)
-		}
-	})
-	place(t, r, map[string]float64{"n1": 1})
-	if got := call[wire.IndexedCoordinates](t, e, "Coordinate.ListNodes", &wire.DCSpecificRequest{}); len(got.Coordinates) != 1 {
-		t.Errorf("nodes: %+v", got)
-	}
-	if got := call[wire.IndexedCoordinates](t, e, "Coordinate.Node", &wire.NodeSpecificRequest{Node: "n1"}); len(got.Coordinates) != 1 {
-		t.Errorf("n1: %+v", got)
-	}
-	if got := call[wire.IndexedCoordinates](t, e, "Coordinate.Node", &wire.NodeSpecificRequest{Node: "n9"}); len(got.Coordinates) != 0 || got.Index == 0 {
-		t.Errorf("n9: %+v", got)
-	}
-	dcs := call[[]wire.DatacenterMap](t, e, "Coordinate.ListDatacenters", wire.Empty{})
-	if len(dcs) != 1 || dcs[0].Datacenter != "dc1" || dcs[0].AreaID != "wan" || dcs[0].Coordinates == nil {
-		t.Errorf("datacenters: %+v", dcs)
 	}
 }
