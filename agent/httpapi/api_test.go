@@ -312,7 +312,7 @@ func TestConnectionCap(t *testing.T) {
 
 func secure(t *testing.T, verify bool) (*tlsutil.Configurator, tlsutil.Config) {
 	t.Helper()
-	caPEM, cert, key, err := tlsutil.MakeDev("dc1", "consul", nil, []net.IP{net.IPv4(127, 0, 0, 1)})
+	caPEM, cert, key, err := tlsutil.MakeDev("dc1", "consul", []net.IP{net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
