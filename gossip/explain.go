@@ -107,7 +107,7 @@ func (w *logWriter) Write(b []byte) (int, error) {
 			break
 		}
 	}
-	line, peer := cutPeer(line)
+	line, peer := cutPeer(cutMeta(line))
 	if peer == "" {
 		w.log.Log(level, line)
 		return len(b), nil
@@ -130,6 +130,16 @@ func (w *logWriter) Write(b []byte) (int, error) {
 		w.log.Log(level, line, "peer", peer)
 	}
 	return len(b), nil
+}
+
+// cutMeta takes two encoded tag lists off memberlist's line about a member that
+// sets its own entry right, as every agent does after a restart: a kilobyte of
+// numbers that says nothing to anybody.
+func cutMeta(line string) string {
+	if head, _, ok := strings.Cut(line, " meta:(["); ok {
+		return head
+	}
+	return line
 }
 
 // cutPeer takes memberlist's "from=addr" off the end of a line.

@@ -140,7 +140,7 @@ func Open(ctx context.Context, cfg Config) (_ *Pool, err error) {
 	}
 	p.leave = sync.OnceValue(p.serf.Leave)
 	primary, _ := p.Fingerprints()
-	p.log.Info("pool started", "pool", cfg.Kind, "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
+	p.log.Info("pool started", "pool", cfg.Kind.String(), "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
 	return p, nil
 }
 
