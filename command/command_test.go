@@ -256,6 +256,24 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// inspect *.pem is what the guide says, and a folder of certificates has keys in it.
+func TestInspectSkipsKeys(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, args := range []string{"tls ca create", "tls cert create -server"} {
+		if got := lictor(t, nil, nil, strings.Fields(args)...); got.status != 0 {
+			t.Fatalf("%s: %+v", args, got)
+		}
+	}
+	all, err := filepath.Glob("*.pem")
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%q, %v", all, err)
+	}
+	got := lictor(t, nil, nil, append([]string{"tls", "cert", "inspect", "-days", "30"}, all...)...)
+	if got.status != 0 || got.errOut != "" || strings.Count(got.out, "a private key: skipped") != 2 || strings.Count(got.out, "Serial:") != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestHelpOfEveryCommand(t *testing.T) {
 	for name := range commands(&environment{ui: cli.NewMockUi()}) {
 		for _, h := range []string{"-h", "-help", "--help"} {
