@@ -221,7 +221,9 @@ func TestOutputs(t *testing.T) {
 		{"completion nothing", "completion", nil, 1, "", "Name one shell", ""},
 
 		{"no command", "", nil, 127, "", "Available commands", ""},
-		{"unknown command", "nope", nil, 127, "", "Available commands", ""},
+		{"unknown command", "nope", nil, 127, "", "Unknown command: \"nope\"\n\nUsage: lictor", ""},
+		{"a command of the family", "kv get x", nil, 127, "", "Unknown command: \"kv\" (the family has it, lictor does not)\n\nUsage: lictor", ""},
+		{"unknown subcommand", "tls nope", nil, 1, "", "Unknown subcommand of tls: \"nope\"\n\nUsage: lictor tls <subcommand>", ""},
 		{"group", "tls", nil, 1, "", "Usage: lictor tls <subcommand>", ""},
 		{"group in a group", "tls cert", nil, 1, "", "Usage: lictor tls cert <subcommand>", ""},
 		{"unknown flag", "members -x", nil, 1, "", "flag provided but not defined: -x\n\nUsage: lictor members", ""},
