@@ -227,6 +227,7 @@ func TestOutputs(t *testing.T) {
 		{"group", "tls", nil, 1, "", "Usage: lictor tls <subcommand>", ""},
 		{"group in a group", "tls cert", nil, 1, "", "Usage: lictor tls cert <subcommand>", ""},
 		{"unknown flag", "members -x", nil, 1, "", "flag provided but not defined: -x\n\nUsage: lictor members", ""},
+		{"an HTTP address for the local RPC", "members -rpc-addr http://a:1", &fakeAgent{}, 1, "", "use -http-addr", ""},
 		{"flags of both kinds", "members -rpc-addr a:1 -http-addr b:1", &fakeAgent{}, 1, "", "give flags of one kind", ""},
 	}
 	for _, tt := range tests {
@@ -283,6 +284,15 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			if got.status != 0 || got.out == "" || got.errOut != "" {
 				t.Errorf("%s %s: status %d, output %q, errors %q", name, h, got.status, got.out, got.errOut)
 			}
+		}
+	}
+	for args, part := range map[string]string{
+		"tls cert create -h": "(default 365)",
+		"agent -h":           "-grpc-port=<port>\n     Any port; accepted, without effect",
+		"members -h":         "Any other flag for the HTTP API",
+	} {
+		if got := lictor(t, nil, nil, strings.Fields(args)...); !strings.Contains(got.out, part) {
+			t.Errorf("%s does not say %q:\n%s", args, part, got.out)
 		}
 	}
 	if got := lictor(t, nil, nil, "-h"); got.status != 0 || !strings.Contains(got.out, "members") {
