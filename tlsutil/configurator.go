@@ -55,11 +55,11 @@ func New(cfg Config, log hclog.Logger) (*Configurator, error) {
 
 func newState(cfg Config) (*state, error) {
 	st := &state{cfg: cfg}
-	var errRPC, errHTTPS error
+	var errRPC, errHTTPS stanzaErrors
 	now := time.Now()
 	st.rpc, errRPC = cfg.load(rpcName, cfg.InternalRPC, now)
 	st.https, errHTTPS = cfg.load("tls.https", cfg.HTTPS, now)
-	if err := errors.Join(errRPC, errHTTPS); err != nil {
+	if err := errRPC.join(errHTTPS); err != nil {
 		return nil, err
 	}
 	st.inRPC = st.rpc.incoming()
