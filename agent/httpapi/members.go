@@ -67,7 +67,7 @@ func (a *API) agentMembers(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	wan, segment := flag(q, "wan"), q.Get("segment")
 	switch {
-	case wan && segment != "":
+	case wan && segment != "" && segment != "_all": // the family's CLI says _all for either pool
 		return failure(http.StatusBadRequest, "Cannot provide a segment with wan=true")
 	case segment != "" && segment != "_all":
 		return failure(http.StatusInternalServerError, "Network segments are not supported")
