@@ -162,6 +162,7 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 	if a.listeners, err = bind(ctx, cfg); err != nil {
 		return err
 	}
+	a.tellLocalRPC(cfg)
 	a.conns = rpc.NewPool(rpc.PoolConfig{
 		TLS:         a.tls,
 		Log:         a.log.Named("rpc"),
