@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"maps"
 	"net/netip"
+	"strings"
 
 	"github.com/hashicorp/serf/serf"
 
@@ -79,7 +80,8 @@ func (a *Agent) newRegistry(cfg *config.Config) (*local.State, error) {
 // configured, and what every agent of the family says of itself (http-api.md,
 // section 9).
 func nodeMeta(cfg *config.Config) map[string]string {
-	meta := map[string]string{"consul-network-segment": "", "consul-version": version.Version}
+	build, _, _ := strings.Cut(version.Tag(), ":") // as the leader reads it off the tags
+	meta := map[string]string{"consul-network-segment": "", "consul-version": build}
 	maps.Copy(meta, cfg.Node.Meta)
 	return meta
 }
