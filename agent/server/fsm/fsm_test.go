@@ -143,10 +143,10 @@ func randomLog(t testing.TB, seed uint64, n int) []*raft.Log {
 // log gives the same answers and the same state, to the byte.
 func TestSameLogSameState(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			log := randomLog(t, seed, 1500)
+			log := randomLog(t, seed, 1000)
 			one, batched, restored := newFSM(t), newFSM(t), newFSM(t)
 			var want []any
 			for _, e := range log {
@@ -162,12 +162,12 @@ func TestSameLogSameState(t *testing.T) {
 			if !reflect.DeepEqual(got, want) {
 				t.Error("batches give other answers")
 			}
-			restored.ApplyBatch(log[:700])
+			restored.ApplyBatch(log[:500])
 			again := newFSM(t)
 			if err := restore(again, snapshot(t, restored)); err != nil {
 				t.Fatal(err)
 			}
-			if got := again.ApplyBatch(log[700:]); !reflect.DeepEqual(got, want[700:]) {
+			if got := again.ApplyBatch(log[500:]); !reflect.DeepEqual(got, want[500:]) {
 				t.Error("after a restore the answers are others")
 			}
 			b := snapshot(t, one)
@@ -375,7 +375,7 @@ func TestSnapshotIsAView(t *testing.T) {
 func TestDamagedSnapshotIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFSM(t)
-	f.ApplyBatch(randomLog(t, 9, 60))
+	f.ApplyBatch(randomLog(t, 9, 30))
 	good := snapshot(t, f)
 
 	g := newFSM(t)

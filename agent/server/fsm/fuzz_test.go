@@ -25,7 +25,7 @@ func FuzzLogEntry(f *testing.F) {
 	f.Add(append([]byte{0, 1}, bytes.Repeat([]byte{0x91}, 1000)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := newFSM(t)
-		m.ApplyBatch(randomLog(t, 4, 30))
+		m.ApplyBatch(randomLog(t, 4, 15))
 		before := snapshot(t, m)
 		halted := false
 		func() {
@@ -35,11 +35,11 @@ func FuzzLogEntry(f *testing.F) {
 					return
 				}
 				text, ok := p.(string)
-				if halted = true; !ok || !strings.HasPrefix(text, "fsm: log entry 31: ") {
+				if halted = true; !ok || !strings.HasPrefix(text, "fsm: log entry 16: ") {
 					panic(p)
 				}
 			}()
-			m.Apply(&raft.Log{Index: 31, Type: raft.LogCommand, Data: data})
+			m.Apply(&raft.Log{Index: 16, Type: raft.LogCommand, Data: data})
 		}()
 		after := snapshot(t, m)
 		if halted && !bytes.Equal(before, after) {
@@ -53,7 +53,7 @@ func FuzzLogEntry(f *testing.F) {
 		}
 		// Everything can be read and undone.
 		m.State().Overview(nil)
-		m.Apply(entry(t, 32, fsm.Deregister, wire.DeregisterRequest{Node: "a"}))
+		m.Apply(entry(t, 17, fsm.Deregister, wire.DeregisterRequest{Node: "a"}))
 	})
 }
 
