@@ -205,7 +205,9 @@ func writePidFile(path string) error {
 	if path == "" {
 		return nil
 	}
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o666); err != nil {
+	// Others read it; what is at path, a symlink perhaps, is replaced and not
+	// written to.
+	if err := tlsutil.Replace(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
 		return fmt.Errorf("pid_file: %w", err)
 	}
 	return nil
@@ -341,7 +343,9 @@ func (a *Agent) stop(err error) {
 
 // Leave leaves the cluster gracefully: the others see this node as left, not as
 // failed. It blocks until they had time to hear of it, at the latest until ctx
-// ends, and then closes Done. A second call waits for the first.
+// ends. Done is closed once the leave has ended, also where its caller no longer
+// waits: a client that hangs up has still asked for it. A second call waits for
+// the first.
 func (a *Agent) Leave(ctx context.Context) error { return a.life.leave(ctx) }
 
 func (a *Agent) leave(ctx context.Context) error {
@@ -363,14 +367,26 @@ func (a *Agent) leave(ctx context.Context) error {
 	return err
 }
 
-// onceError makes a function that runs fn at the first call; later calls wait
-// for that run and return its error.
+// onceError makes a function that runs fn at the first call, on its own time:
+// callers wait for its end or that of their ctx, and fn goes on where a caller
+// does not.
 func onceError(fn func(context.Context) error) func(context.Context) error {
 	var once sync.Once
 	var err error
+	done := make(chan struct{})
 	return func(ctx context.Context) error {
-		once.Do(func() { err = fn(ctx) })
-		return err
+		once.Do(func() {
+			go func() {
+				defer close(done)
+				err = fn(context.WithoutCancel(ctx))
+			}()
+		})
+		select {
+		case <-done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

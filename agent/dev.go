@@ -28,7 +28,7 @@ func newDev(cfg *config.Config) (*dev, error) {
 		}
 	}
 	var err error
-	d.caPEM, d.certPEM, d.keyPEM, err = tlsutil.MakeDev(cfg.Node.Datacenter, cfg.Node.Domain, []string{"localhost"}, ips)
+	d.caPEM, d.certPEM, d.keyPEM, err = tlsutil.MakeDev(cfg.Node.Datacenter, cfg.Node.Domain, nil, ips)
 	return d, err
 }
 

@@ -7,9 +7,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/yamux"
 
 	"lictor/rpc"
 	"lictor/rpc/wire"
@@ -369,6 +375,117 @@ func TestTableWithoutAccessIsRefused(t *testing.T) {
 	} {
 		if _, err := rpc.NewServer(rpc.ServerConfig{Table: tbl}); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// lastMoment is a reply whose decoding ends the caller's ctx.
+type lastMoment struct{ cancel func() }
+
+func (l *lastMoment) CodecEncodeSelf(*codec.Encoder) {}
+func (l *lastMoment) CodecDecodeSelf(d *codec.Decoder) {
+	var e echo
+	d.MustDecode(&e)
+	l.cancel()
+}
+
+// A ctx that ends as its answer comes must not end the next call, which uses the
+// same stream.
+func TestCancelAtTheLastMoment(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that what cancel starts runs last
+	_, target := serve(t, rpc.ServerConfig{})
+	p := pool(t, nil)
+	for range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := p.Call(ctx, target, "Status.Ping", echo{}, &lastMoment{cancel}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Call(context.Background(), target, "Status.Ping", echo{}, nil); err != nil {
+			t.Fatalf("somebody else's call: %v", err)
+		}
+	}
+}
+
+// A peer that goes silent between the header and the body of a request is not
+// waited for: neither within its time as a stranger nor after it.
+func TestSilenceBeforeTheBody(t *testing.T) {
+	limits := rpc.Limits{HandshakeTimeout: time.Second, IdleTimeout: 500 * time.Millisecond, RequestTimeout: time.Second}
+	s, target := serve(t, rpc.ServerConfig{Limits: limits})
+	header := append([]byte{0x82, 0xa3}, "Seq\x01\xadServiceMethod\xabStatus.Ping"...)
+	for name, sent := range map[string][]byte{
+		"first request":  append([]byte{rpc.ByteRPC}, header...),
+		"second request": append(append(append([]byte{rpc.ByteRPC}, header...), 0x80), header...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", target.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write(sent); err != nil {
+				t.Fatal(err)
+			}
+			closed(t, c)
+		})
+	}
+	t.Run("in a session", func(t *testing.T) {
+		c, err := net.Dial("tcp", target.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte{rpc.ByteMux}); err != nil {
+			t.Fatal(err)
+		}
+		session, err := yamux.Client(c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		stream, err := session.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Write(header); err != nil {
+			t.Fatal(err)
+		}
+		closed(t, stream)
+	})
+	for end := time.Now().Add(patience); s.Stats().Conns > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still open: %+v", s.Stats())
+		}
+	}
+}
+
+// A server that hangs up on every connection, as one does that has too many, is
+// not dialled as fast as it can be.
+func TestNoHotDialling(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var dialled atomic.Int64
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			dialled.Add(1)
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}()
+	p := pool(t, nil)
+	for range 50 {
+		dialled.Store(0)
+		if err := p.Call(withTimeout(t), rpc.Target{Addr: ln.Addr().String()}, "Status.Ping", echo{}, nil); err == nil {
+			t.Fatal("there was an answer")
+		}
+		if n := dialled.Load(); n > 4 {
+			t.Fatalf("one call dialled %d times", n)
 		}
 	}
 }

@@ -86,10 +86,11 @@ func (p *Pool) dial(ctx context.Context, t Target, protocol byte) (net.Conn, *tl
 // session is one yamux session to one server. Streams that are idle are used
 // again.
 type session struct {
-	target Target
-	conn   *watchedConn
-	tls    *tls.Conn // nil: plaintext
-	mux    *yamux.Session
+	target   Target
+	conn     *watchedConn
+	tls      *tls.Conn // nil: plaintext
+	settings tlsutil.Settings
+	mux      *yamux.Session
 
 	mu       sync.Mutex // guards the fields below
 	idle     []*callStream
@@ -97,6 +98,7 @@ type session struct {
 	lastUsed time.Time
 	answered bool // something has come back over it: both ends accept each other
 	retired  bool // no new call; it is closed when active falls to 0
+	limited  bool // and at the latest when its grace is over
 }
 
 // callStream is one stream of a session with what a conversation over it needs.
@@ -196,12 +198,25 @@ func (s *session) done() {
 	}
 }
 
+// tlsState is nil for plaintext.
+func (s *session) tlsState() *tls.ConnectionState {
+	if s.tls == nil {
+		return nil
+	}
+	cs := s.tls.ConnectionState()
+	return &cs
+}
+
+// noLimit is the grace of a session that is given up for a better one only.
+const noLimit = -1
+
 // retire lets calls in flight finish, then closes the session; a call that
 // takes longer than the grace is cut off.
 func (s *session) retire(grace time.Duration) {
 	s.mu.Lock()
-	already := s.retired
 	s.retired = true
+	limit := grace != noLimit && !s.limited
+	s.limited = s.limited || limit
 	idle := s.idle
 	s.idle = nil
 	last := s.active == 0
@@ -212,7 +227,7 @@ func (s *session) retire(grace time.Duration) {
 	switch {
 	case last:
 		s.close()
-	case !already:
+	case limit:
 		time.AfterFunc(grace, s.close)
 	}
 }

@@ -25,7 +25,7 @@ var arrows = []struct {
 	{"lictor/rpc", []string{"lictor/rpc/wire", "lictor/tlsutil", "lictor/version"}, "rpc knows nothing of the agent and nothing of gossip"},
 	{"lictor/gossip", []string{"lictor/tlsutil", "lictor/version"}, "gossip knows nothing of the agent and nothing of rpc"},
 	{"lictor/agent/logs", nil, "a log serves everyone"},
-	{"lictor/agent/config", []string{"lictor/tlsutil", "lictor/version"}, "the configuration starts nothing"},
+	{"lictor/agent/config", []string{"lictor/agent/checks", "lictor/agent/local", "lictor/agent/watches", "lictor/tlsutil", "lictor/version"}, "the configuration starts nothing"},
 	{"lictor/agent/server", []string{"lictor/agent/logs", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},
 	{"lictor/agent/localrpc", []string{"lictor/agent/logs", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},
 	{"lictor/agent/httpapi", []string{"lictor/agent/logs", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},

@@ -35,6 +35,7 @@ type Settings struct {
 	HasCA, HasCert                                       bool
 	VerifyIncoming, VerifyOutgoing, VerifyServerHostname bool
 	MinVersion                                           uint16
+	CipherSuites                                         string // as configured, "" for Go's choice
 	CertRole                                             Role
 	CertNotAfter, CANotAfter                             time.Time // zero without one
 	// Material names the certificate and the CAs that are loaded: two that differ
@@ -105,6 +106,7 @@ func (c Config) load(name string, s Stanza, now time.Time) (*material, error) {
 		VerifyIncoming:       s.VerifyIncoming,
 		VerifyOutgoing:       s.VerifyOutgoing || s.VerifyServerHostname, // CVE-2018-19653
 		VerifyServerHostname: s.VerifyServerHostname,
+		CipherSuites:         strings.Join(s.CipherSuites, ","),
 	}}
 	var errs []error
 	fail := func(key string, err error) { errs = append(errs, fmt.Errorf("%s.%s: %w", name, key, err)) }

@@ -298,12 +298,12 @@ func (m *material) recheck(cs *tls.ConnectionState, incoming bool, name string) 
 		name = ""
 	}
 	switch {
+	case cs != nil && cs.Version < m.s.MinVersion: // whether or not a certificate is asked for
+		return fmt.Errorf("the connection speaks %s, and tls_min_version is %s now", tls.VersionName(cs.Version), tls.VersionName(m.s.MinVersion))
 	case !required:
 		return nil
 	case cs == nil:
 		return fmt.Errorf("the connection is plaintext, and %s is on now", key)
-	case cs.Version < m.s.MinVersion:
-		return fmt.Errorf("the connection speaks %s, and tls_min_version is %s now", tls.VersionName(cs.Version), tls.VersionName(m.s.MinVersion))
 	}
 	return m.verifyPeer(cs, usage, name)
 }

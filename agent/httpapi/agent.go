@@ -116,7 +116,6 @@ func copyLog(r *request, w http.ResponseWriter, rc *http.ResponseController, str
 				continue
 			}
 		}
-		rc.SetWriteDeadline(time.Now().Add(bodyTimeout))
 		if buf.Flush() != nil || rc.Flush() != nil {
 			return
 		}

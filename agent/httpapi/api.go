@@ -90,7 +90,9 @@ type Config struct {
 
 	MaxConnsPerClient  int // limits.http_max_conns_per_client
 	HandshakeTimeout   time.Duration
-	MaxHeaderBytes     int // 0: 64 KiB
+	StallTimeout       time.Duration // for a body to arrive, and for a client to take what is written; 0: 30s
+	DrainTimeout       time.Duration // for answers on a connection that Recheck refuses; 0: 5s
+	MaxHeaderBytes     int           // 0: 64 KiB
 	BlockEndpoints     []string
 	ResponseHeaders    map[string]string
 	AllowWriteHTTPFrom []netip.Prefix // empty: everyone
@@ -136,7 +138,8 @@ const (
 	idleTimeout     = 2 * time.Minute
 	maxHeaderBytes  = 64 << 10
 	maxBodyBytes    = 512 << 10
-	bodyTimeout     = 30 * time.Second
+	stallTimeout    = 30 * time.Second
+	drainTimeout    = 5 * time.Second
 	maxConns        = 16384
 	shutdownGrace   = 2 * time.Second
 	defaultHandsake = 5 * time.Second
@@ -163,11 +166,16 @@ func New(cfg Config) (*API, error) {
 	if cfg.Log == nil {
 		cfg.Log = hclog.NewNullLogger()
 	}
+	cfg.StallTimeout = orDefault(cfg.StallTimeout, stallTimeout)
+	cfg.DrainTimeout = orDefault(cfg.DrainTimeout, drainTimeout)
 	cfg.Data = cfg.Data.withDefaults()
 	a := &API{cfg: cfg, log: cfg.Log, conns: newConnLimit(cfg.MaxConnsPerClient, maxConns), secure: map[*tls.Conn]*secureConn{}}
 	a.handler = a.routes()
 	return a, nil
 }
+
+// Handler answers requests as a listener does, for callers in this process.
+func (a *API) Handler() http.Handler { return a.handler }
 
 // SetMaxConnsPerClient replaces the limit for connections that come from now on.
 func (a *API) SetMaxConnsPerClient(n int) { a.conns.setPerClient(n) }

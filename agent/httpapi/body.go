@@ -61,14 +61,10 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 // firstRead is how much room a body gets before any of it has come.
 const firstRead = 4 << 10
 
-// readBody reads the whole body, within its size and its time.
+// readBody reads the whole body, within its size and its time (see bound).
 func readBody(w http.ResponseWriter, r *request) ([]byte, error) {
 	if r.Body == http.NoBody {
 		return nil, nil
-	}
-	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-		defer rc.SetReadDeadline(time.Time{})
 	}
 	b := make([]byte, 0, max(min(r.ContentLength+1, firstRead), bytes.MinRead))
 	for {
@@ -77,6 +73,7 @@ func readBody(w http.ResponseWriter, r *request) ([]byte, error) {
 		var status statusError
 		switch {
 		case err == io.EOF:
+			http.NewResponseController(w).SetReadDeadline(time.Time{})
 			return b, nil
 		case errors.As(err, &status):
 			return nil, status

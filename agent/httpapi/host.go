@@ -59,7 +59,6 @@ func (e *flushEncoder) Encode(v any) error {
 	if err != nil {
 		return err
 	}
-	e.rc.SetWriteDeadline(time.Now().Add(bodyTimeout))
 	if _, err := e.w.Write(append(b, '\n')); err != nil {
 		return err
 	}

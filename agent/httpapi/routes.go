@@ -207,13 +207,16 @@ func (rt *router) find(path string) *compiled {
 
 func (a *API) routes() http.Handler {
 	rt := a.newRouter()
+	// Without pprof's cmdline: a gossip key can be on the command line.
 	debug := http.NewServeMux()
 	debug.HandleFunc("/debug/pprof/", pprof.Index)
-	debug.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bounded := a.bound(w, r)
+		defer bounded.finish()
+		w = bounded
 		h := w.Header()
 		h["Vary"] = varyEncoding
 		h["X-Content-Type-Options"] = noSniff
@@ -246,6 +249,55 @@ func (a *API) routes() http.Handler {
 			writeText(w, http.StatusNotFound, unknownPath)
 		}
 	})
+}
+
+// bound puts deadlines on what net/http would wait for without end: a body,
+// which it reads to its end even where no handler does, and a client that does
+// not take its answer. The deadline of the body holds until readBody has it all,
+// or the request is over.
+func (a *API) bound(w http.ResponseWriter, r *http.Request) *timedWriter {
+	t := &timedWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: a.cfg.StallTimeout, stream: r.ProtoMajor > 1}
+	if r.ContentLength != 0 {
+		t.rc.SetReadDeadline(time.Now().Add(t.timeout))
+	}
+	return t
+}
+
+// timedWriter gives each write its own time, and the rest of the answer another
+// once the handler is done. Between writes there is no limit: an answer may wait
+// for something to happen.
+type timedWriter struct {
+	http.ResponseWriter
+	rc      *http.ResponseController
+	timeout time.Duration
+	// stream: HTTP/2, where a deadline that passes ends the stream, also while
+	// nothing is being written.
+	stream bool
+}
+
+func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// finish is for when the handler has returned: what it has buffered goes out.
+func (w *timedWriter) finish() { w.rc.SetWriteDeadline(time.Now().Add(w.timeout)) }
+
+// timed runs one write under a deadline.
+func (w *timedWriter) timed(write func()) {
+	w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
+	write()
+	if w.stream {
+		w.rc.SetWriteDeadline(time.Time{})
+	}
+}
+
+func (w *timedWriter) Write(b []byte) (n int, err error) {
+	w.timed(func() { n, err = w.ResponseWriter.Write(b) })
+	return n, err
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (w *timedWriter) FlushError() (err error) {
+	w.timed(func() { err = w.rc.Flush() })
+	return err
 }
 
 // admit refuses a request before its route is looked at.

@@ -14,7 +14,7 @@ func (a *API) snapshot(w http.ResponseWriter, r *request) error {
 	req := &wire.SnapshotRequest{Datacenter: r.dc(), Token: r.token(), Op: wire.SnapshotSave}
 	if r.Method == http.MethodPut {
 		req.Op = wire.SnapshotRestore
-		body := &pacedBody{body: r.Body, rc: http.NewResponseController(w)}
+		body := &pacedBody{body: r.Body, rc: http.NewResponseController(w), timeout: a.cfg.StallTimeout}
 		_, _, err := a.cfg.Backend.Snapshot(r.Context(), req, body)
 		return empty(w, rpcError(err))
 	}
@@ -33,7 +33,7 @@ func (a *API) snapshot(w http.ResponseWriter, r *request) error {
 	setMeta(h, plain, meta)
 	h.Set("Content-Type", "application/x-gzip")
 	w.WriteHeader(http.StatusOK)
-	if _, err := io.Copy(&pacedWriter{w: w, rc: http.NewResponseController(w)}, archive); err != nil {
+	if _, err := io.Copy(w, archive); err != nil {
 		a.log.Warn("a snapshot was not sent to its end", "to", r.RemoteAddr, "error", err)
 		// Half an archive must not look like a whole one.
 		panic(http.ErrAbortHandler)
@@ -44,28 +44,16 @@ func (a *API) snapshot(w http.ResponseWriter, r *request) error {
 // pacedBody is a body of any length: each piece of it, not the whole, has a time
 // by which it must come.
 type pacedBody struct {
-	body io.Reader
-	rc   *http.ResponseController
+	body    io.Reader
+	rc      *http.ResponseController
+	timeout time.Duration
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
-	b.rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	b.rc.SetReadDeadline(time.Now().Add(b.timeout))
 	n, err := b.body.Read(p)
 	if err != nil {
 		b.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err
-}
-
-// pacedWriter is an answer of any length to a reader that must take each piece of
-// it in time.
-type pacedWriter struct {
-	w  io.Writer
-	rc *http.ResponseController
-}
-
-func (o *pacedWriter) Write(p []byte) (int, error) {
-	o.rc.SetWriteDeadline(time.Now().Add(bodyTimeout))
-	defer o.rc.SetWriteDeadline(time.Time{})
-	return o.w.Write(p)
 }
