@@ -174,7 +174,7 @@ func (a *Agent) Self() httpapi.Self {
 		},
 		DebugConfig: cfg.DebugMap(),
 		Coord:       coord,
-		Meta:        cfg.Node.Meta,
+		Meta:        nodeMeta(cfg),
 	}
 }
 

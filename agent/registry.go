@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"maps"
 	"net/netip"
+	"strings"
 
 	"github.com/hashicorp/serf/serf"
 
@@ -15,6 +16,7 @@ import (
 	"lictor/agent/watches"
 	"lictor/rpc/wire"
 	"lictor/tlsutil"
+	"lictor/version"
 )
 
 // Tagged addresses of a node (config.md, section 2).
@@ -50,7 +52,7 @@ func (a *Agent) newRegistry(cfg *config.Config) (*local.State, error) {
 			ID: a.nodeID, Node: cfg.Node.Name, Datacenter: cfg.Node.Datacenter,
 			Address:         cfg.Network.AdvertiseLAN.String(),
 			TaggedAddresses: taggedAddresses(cfg.Network),
-			Meta:            maps.Clone(cfg.Node.Meta),
+			Meta:            nodeMeta(cfg),
 		},
 		RPC:               servers{a},
 		Log:               a.log.Named("local"),
@@ -72,6 +74,16 @@ func (a *Agent) newRegistry(cfg *config.Config) (*local.State, error) {
 		}
 	}
 	return local.New(lc)
+}
+
+// nodeMeta is the metadata of this agent's node in the catalog: what is
+// configured, and what every agent of the family says of itself (http-api.md,
+// section 9).
+func nodeMeta(cfg *config.Config) map[string]string {
+	build, _, _ := strings.Cut(version.Tag(), ":") // as the leader reads it off the tags
+	meta := map[string]string{"consul-network-segment": "", "consul-version": build}
+	maps.Copy(meta, cfg.Node.Meta)
+	return meta
 }
 
 // nodes is the size of the cluster, which stretches intervals.

@@ -108,7 +108,7 @@ func (w *logWriter) Write(b []byte) (int, error) {
 			break
 		}
 	}
-	line, peer := cutPeer(oneLine(line))
+	line, peer := cutPeer(cutMeta(oneLine(line)))
 	if peer == "" {
 		w.log.Log(level, line)
 		return len(b), nil
@@ -148,6 +148,16 @@ func oneLine(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// cutMeta takes two encoded tag lists off memberlist's line about a member that
+// sets its own entry right, as every agent does after a restart: a kilobyte of
+// numbers that says nothing to anybody.
+func cutMeta(line string) string {
+	if head, _, ok := strings.Cut(line, " meta:(["); ok {
+		return head
+	}
+	return line
 }
 
 // cutPeer takes memberlist's "from=addr" off the end of a line.

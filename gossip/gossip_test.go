@@ -459,6 +459,24 @@ func TestConflictingIDs(t *testing.T) {
 	join(t, open(t, renamed), a)
 }
 
+// What every agent logs after a restart is a line, not a page of numbers, and
+// the pool has a name in JSON too.
+func TestLogLinesArePlain(t *testing.T) {
+	var out bytes.Buffer
+	log := hclog.New(&hclog.LoggerOptions{Output: &out, JSONFormat: true})
+	w := newLogger(log, func() string { return "" })
+	w.Print("[WARN] memberlist: Refuting an alive message for 'n1' (127.0.0.1:8301) meta:([255 142 162] VS [255 142 164]), vsn:([1 5] VS [1 5])")
+	if got := out.String(); !strings.Contains(got, "for 'n1' (127.0.0.1:8301)\"") || strings.Contains(got, "255") {
+		t.Errorf("logged %s", got)
+	}
+	out.Reset()
+	c, _ := config("json", nil)
+	c.Log = log
+	if open(t, c); !strings.Contains(out.String(), `"pool":"LAN"`) {
+		t.Errorf("logged %s", out.String())
+	}
+}
+
 // What a peer can put into tags or into a library's log line never stops us.
 func FuzzPeerText(f *testing.F) {
 	f.Add("[ERR] memberlist: failed to receive: No installed keys could decrypt the message from=127.0.0.1:1", "consul", "dc1", "x")

@@ -84,7 +84,7 @@ func (c Config) loadKeyring(log hclog.Logger) (*memberlist.Keyring, error) {
 	}
 	if !slices.ContainsFunc(stored, func(s []byte) bool { return hmac.Equal(s, k.Key) }) {
 		log.Warn("the keyring file holds other keys than encrypt, and it counts: use the keyring command to change keys",
-			"pool", c.Kind, "file", k.Path, "file_key", Fingerprint(stored[0]), "encrypt_key", Fingerprint(k.Key))
+			"pool", c.Kind.String(), "file", k.Path, "file_key", Fingerprint(stored[0]), "encrypt_key", Fingerprint(k.Key))
 	}
 	return memberlist.NewKeyring(stored, stored[0])
 }
@@ -108,7 +108,7 @@ func (c Config) withoutKey(stored [][]byte, log hclog.Logger) error {
 	if !c.Keyring.AllowPlaintext {
 		return fmt.Errorf("%w: encrypt is not set, but %s; set encrypt, or encrypt_allow_plaintext = true to lower the security of this node to plaintext gossip", ErrKeyMissing, had)
 	}
-	log.Warn("GOSSIP IS PLAINTEXT because encrypt_allow_plaintext says so, although this node had a key", "pool", c.Kind, "was", had)
+	log.Warn("GOSSIP IS PLAINTEXT because encrypt_allow_plaintext says so, although this node had a key", "pool", c.Kind.String(), "was", had)
 	return nil
 }
 

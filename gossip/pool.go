@@ -148,7 +148,7 @@ func Open(ctx context.Context, cfg Config) (_ *Pool, err error) {
 		p.pump.Go(p.secureKeyring)
 	}
 	primary, _ := p.Fingerprints()
-	p.log.Info("pool started", "pool", cfg.Kind, "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
+	p.log.Info("pool started", "pool", cfg.Kind.String(), "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
 	return p, nil
 }
 

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -136,17 +137,8 @@ func (s *session) over() bool {
 // decide for the others.
 func (p *Pool) open(e *entry, key string, t Target) {
 	defer close(e.ready)
-	var settings tlsutil.Settings
-	if p.cfg.TLS != nil {
-		settings = p.cfg.TLS.RPC() // before dialling: it may be under newer ones, never under older
-	}
-	conn, tlsConn, err := p.dial(p.base, t, ByteMux)
-	if err == nil {
-		e.s = &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, settings: settings, lastUsed: time.Now()}
-		if e.s.mux, err = yamux.Client(&frameConn{Conn: e.s.conn}, muxConfig(p.log, 10*time.Second)); err != nil {
-			conn.Close()
-		}
-	}
+	var err error
+	e.s, err = p.connect(t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
@@ -163,6 +155,60 @@ func (p *Pool) open(e *entry, key string, t Target) {
 			e.err = errRetired
 		}
 	}
+}
+
+// connect dials t as the settings say and starts a session.
+//
+// Where they say plaintext (verify_outgoing is off) and the server refuses it,
+// it is dialled again with TLS, if there is a certificate to show and a CA to
+// verify with: in a cluster on its way to TLS, servers require it before all
+// their callers have been told to. A ping finds that out before the first call,
+// which might not be one that can be sent twice. It never goes the other way.
+func (p *Pool) connect(t Target) (*session, error) {
+	conf, err := p.outgoing(t)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.start(t, conf)
+	if err != nil || conf != nil || p.cfg.TLS == nil {
+		return s, err
+	}
+	if conf = p.cfg.TLS.FallbackRPC(); conf == nil {
+		return s, nil
+	}
+	stop := context.AfterFunc(p.base, s.close) // ends the ping
+	_, err = s.mux.Ping()
+	stop()
+	if err == nil {
+		return s, nil
+	}
+	refusal, _ := s.why(err)
+	s.close()
+	if s, err = p.start(t, conf); err != nil {
+		return nil, fmt.Errorf("%w; and with TLS: %w", refusal, err)
+	}
+	if p.say.ok("fallback", parseIP(t.Addr)) {
+		p.log.Info("this server refuses plaintext: calls to it go over TLS, although verify_outgoing is off", "server", t.Name, "addr", t.Addr)
+	}
+	return s, nil
+}
+
+// start dials t and starts a session on the connection.
+func (p *Pool) start(t Target, conf *tls.Config) (*session, error) {
+	var settings tlsutil.Settings
+	if p.cfg.TLS != nil {
+		settings = p.cfg.TLS.RPC() // before dialling: it may be under newer ones, never under older
+	}
+	conn, tlsConn, err := p.dial(p.base, t, ByteMux, conf)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, settings: settings, lastUsed: time.Now()}
+	if s.mux, err = yamux.Client(&frameConn{Conn: s.conn}, muxConfig(p.log, 10*time.Second)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // explain logs why a server could not be reached, and makes the error that the
@@ -428,9 +474,20 @@ func (st *Stream) Close() error {
 }
 
 // Dial opens a connection of its own for another protocol of the port (ByteRaft,
-// ByteSnapshot), through TLS if the settings ask for it. The caller closes it.
+// ByteSnapshot), through TLS if the settings ask for it, or if the server refuses
+// plaintext and its session is TLS for that (see connect). The caller closes it.
 func (p *Pool) Dial(ctx context.Context, t Target, protocol byte) (net.Conn, error) {
-	conn, _, err := p.dial(ctx, t, protocol)
+	conf, err := p.outgoing(t)
+	if err == nil && conf == nil && p.cfg.TLS != nil && p.cfg.TLS.FallbackRPC() != nil {
+		var s *session
+		if s, err = p.session(ctx, t); err == nil && s.tls != nil {
+			conf = p.cfg.TLS.FallbackRPC()
+		}
+	}
+	var conn net.Conn
+	if err == nil {
+		conn, _, err = p.dial(ctx, t, protocol, conf)
+	}
 	if err != nil {
 		return nil, p.explain(t, err)
 	}

@@ -181,6 +181,51 @@ func TestPoolRefusesServers(t *testing.T) {
 	}
 }
 
+// A caller that has a certificate and requires nothing yet follows a server that
+// requires TLS already, and speaks plaintext to one that does not. A server it
+// cannot verify gets no call.
+func TestPlaintextRefusedFallsBackToTLS(t *testing.T) {
+	good, evil := newCA(t), newCA(t)
+	ready := good.stanza(good.issue(t, tlsutil.RoleClient, "dc1"), false, false, false)
+	for name, row := range map[string]struct {
+		server, client tlsutil.Stanza
+		method, reason string
+	}{
+		"strict server":       {good.stanza(good.issue(t, tlsutil.RoleServer, "dc1"), true, true, true), ready, "For.Client", ""},
+		"server without TLS":  {tlsutil.Stanza{}, ready, "Status.Ping", ""},
+		"another CA's server": {evil.stanza(evil.issue(t, tlsutil.RoleServer, "dc1"), true, true, true), ready, "Status.Ping", "unknown authority"},
+		"no certificate":      {good.stanza(good.issue(t, tlsutil.RoleServer, "dc1"), true, true, true), good.stanza(nil, false, false, false), "Status.Ping", "verify_outgoing is off here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			snapshots := make(chan rpc.Peer, 1)
+			_, target := serve(t, rpc.ServerConfig{
+				TLS:      configurator(t, row.server),
+				Snapshot: func(c net.Conn, peer rpc.Peer) { snapshots <- peer; c.Close() },
+			})
+			p := pool(t, configurator(t, row.client))
+			err := p.Call(withTimeout(t), target, row.method, echo{Text: "x"}, nil)
+			if row.reason == "" && err != nil || row.reason != "" && (err == nil || !strings.Contains(err.Error(), row.reason)) {
+				t.Errorf("got %v, want %q", err, row.reason)
+			}
+			if row.reason != "" {
+				return
+			}
+			// A connection for another protocol goes the same way.
+			c, err := p.Dial(withTimeout(t), target, rpc.ByteSnapshot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if peer := <-snapshots; peer.TLS != row.server.VerifyIncoming {
+				t.Errorf("the connection is of %s", peer)
+			}
+		})
+	}
+}
+
 func TestRaftIsForServersOfThisDatacenter(t *testing.T) {
 	authority := newCA(t)
 	for role, want := range map[string]bool{"server dc1": true, "server dc2": false, "client dc1": false, "cli dc1": false} {

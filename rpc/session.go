@@ -50,9 +50,17 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dial opens a connection to t: through TLS if the settings ask for it, and with
+// outgoing is the TLS that the settings ask for towards t; nil is plaintext.
+func (p *Pool) outgoing(t Target) (*tls.Config, error) {
+	if p.cfg.TLS == nil {
+		return nil, nil
+	}
+	return p.cfg.TLS.OutgoingRPC(t.Datacenter)
+}
+
+// dial opens a connection to t, through TLS unless conf is nil, and with
 // protocol as its (inner) first byte, which goes out with the first write.
-func (p *Pool) dial(ctx context.Context, t Target, protocol byte) (net.Conn, *tls.Conn, error) {
+func (p *Pool) dial(ctx context.Context, t Target, protocol byte, conf *tls.Config) (net.Conn, *tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
 	d := net.Dialer{}
@@ -64,13 +72,6 @@ func (p *Pool) dial(ctx context.Context, t Target, protocol byte) (net.Conn, *tl
 	raw, err := d.DialContext(ctx, "tcp", t.Addr)
 	if err != nil {
 		return nil, nil, err
-	}
-	var conf *tls.Config
-	if p.cfg.TLS != nil {
-		if conf, err = p.cfg.TLS.OutgoingRPC(t.Datacenter); err != nil {
-			raw.Close()
-			return nil, nil, err
-		}
 	}
 	if conf == nil {
 		return &prefixConn{Conn: raw, prefix: []byte{protocol}}, nil, nil

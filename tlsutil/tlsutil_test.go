@@ -314,6 +314,17 @@ func TestBadSettings(t *testing.T) {
 			t.Errorf("%s: a key is in the error", name)
 		}
 	}
+	// What both stanzas have from one key is said once.
+	gone := Stanza{CAFile: caFile, CertFile: filepath.Join(dir, "none.pem"), KeyFile: keyFile}
+	for _, load := range []func(Config) error{
+		func(c Config) error { _, err := New(c, nil); return err },
+		func(c Config) error { _, err := Check(c, time.Now()); return err },
+	} {
+		err := load(Config{InternalRPC: gone, HTTPS: gone, Datacenter: "dc1", Domain: "consul"})
+		if err == nil || !strings.HasPrefix(err.Error(), "cert_file: ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("shared key: %v", err)
+		}
+	}
 	cfg := Config{InternalRPC: Stanza{CAFile: caFile, CertFile: certFile, KeyFile: keyFile}, Datacenter: "dc1", Domain: "consul", Server: true}
 	if w, err := Check(cfg, time.Now()); err != nil || len(w) == 0 { // five days left: a warning
 		t.Errorf("now: %v, %v", w, err)

@@ -246,7 +246,7 @@ func TestRefused(t *testing.T) {
 		{"a.json", `{"addresses":{"dns":"unix:///x"}}`, "unix socket"},
 		{"a.json", `{"addresses":{"rpc":"0.0.0.0"}}`, "rpc_auth_key"},
 		{"a.json", `{"alt_domain":"service.x"}`, "alt_domain"},
-		{"a.json", `{"ports":{"http":8600}}`, "DNS and HTTP are both to listen"},
+		{"a.json", `{"ports":{"http":8600}}`, `keys "ports.dns" and "ports.http" are both to listen`},
 		{"a.json", `{"ports":{"rpc":8301},"client_addr":"127.0.0.1"}`, "both to listen"},
 		{"a.json", `{"ports":{"server":0}}`, "ports.server"},
 		{"a.json", `{"ports":{"serf_lan":-1}}`, "ports.serf_lan"},
@@ -266,7 +266,7 @@ func TestRefused(t *testing.T) {
 		{"a.json", `{"encrypt":"!!!"}`, "not valid base64"},
 		{"a.json", `{"encrypt":"aGVsbG8="}`, "16, 24 or 32 bytes"},
 		{"a.json", `{"tls":{"https":{"verify_server_hostname":true}}}`, "not allowed there"},
-		{"a.json", `{"cert_file":"x"}`, "key_file"},
+		{"a.json", `{"cert_file":"x"}`, `key "cert_file" is set and "key_file" is not`},
 		{"a.json", `{"verify_outgoing":true}`, `key "verify_outgoing" is on and no "ca_file"`},
 		{"a.json", `{"verify_server_hostname":true}`, "ca_file"},
 		{"a.json", `{"verify_incoming":true,"ca_file":"x"}`, "cert_file"},
@@ -295,6 +295,15 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	_, err := loadText(t, "a.json", "{\n\"serber\":1,\n\"ports\":{\"http\":\"x\"},\n\"datacenter\":\"?\"}")
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("%v", err)
+	}
+	// What an unreadable file may have set is not missed.
+	for file, text := range map[string]string{"a.json": "{,}", "a.hcl": "x = \"", "a.txt": "{}"} {
+		if _, err := LoadPaths([]string{write(t, file, text)}, ""); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if _, err := LoadPaths([]string{"/nonexistent"}, ""); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Error(err)
 	}
 }
 

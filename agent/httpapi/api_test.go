@@ -199,6 +199,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/event/list?index=x", "", nil, 400, "Invalid index"},
 		{"GET", "/v1/event/list?wait=x", "", nil, 400, "Invalid wait time"},
 		{"GET", "/v1/agent/members?segment=x", "", nil, 500, ""},
+		{"GET", "/v1/agent/members?wan=1&segment=x", "", nil, 400, "Cannot provide a segment with wan=true"},
 		{"GET", "/v1/agent/members?filter=%3D%3D", "", nil, 500, ""},
 		{"GET", "/debug/pprof/heap", "", nil, 404, ""},
 		{"GET", "/v1/%3Cscript%3E", "", nil, 404, unknownEndpoint},
@@ -230,6 +231,12 @@ func TestClientLibrary(t *testing.T) {
 	}
 	if m, err := c.Agent().Members(true); err != nil || m != nil {
 		t.Errorf("WAN members: %v, %v", m, err)
+	}
+	// As the members command asks, the family's and ours.
+	for _, wan := range []bool{false, true} {
+		if _, err := c.Agent().MembersOpts(api.MembersOpts{WAN: wan, Segment: api.AllSegments}); err != nil {
+			t.Errorf("members of all segments, WAN %t: %v", wan, err)
+		}
 	}
 	if self, err := c.Agent().Self(); err != nil || self["Config"]["NodeName"] != "node-0" {
 		t.Errorf("self: %v, %v", self, err)
@@ -326,7 +333,7 @@ func TestConnectionCap(t *testing.T) {
 
 func secure(t *testing.T, verify bool) (*tlsutil.Configurator, tlsutil.Config) {
 	t.Helper()
-	caPEM, cert, key, err := tlsutil.MakeDev("dc1", "consul", nil, []net.IP{net.IPv4(127, 0, 0, 1)})
+	caPEM, cert, key, err := tlsutil.MakeDev("dc1", "consul", []net.IP{net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}

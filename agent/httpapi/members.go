@@ -65,7 +65,7 @@ func (a *API) agentMembers(w http.ResponseWriter, r *request) error {
 	}
 	wan, segment := r.q.flag("wan"), r.q.get("segment")
 	switch {
-	case wan && segment != "":
+	case wan && segment != "" && segment != "_all": // the family's CLI says _all for either pool
 		return failure(http.StatusBadRequest, "Cannot provide a segment with wan=true")
 	case segment != "" && segment != "_all":
 		return failure(http.StatusInternalServerError, "Network segments are not supported")
