@@ -109,7 +109,7 @@ func lictorCtx(ctx context.Context, f *fakeAgent, stdin string, vars map[string]
 	ui := cli.NewMockUi()
 	var out, errOut bytes.Buffer
 	env := &environment{
-		ctx: ctx, ui: ui, stdin: strings.NewReader(stdin), stdout: &out,
+		ctx: ctx, ui: ui, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errOut,
 		getenv: func(k string) string { return vars[k] },
 		dial: func(context.Context, target) (agentClient, error) {
 			if f == nil {
@@ -393,7 +393,7 @@ func TestTarget(t *testing.T) {
 	} {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		f := &targetFlags{}
-		f.register(fs)
+		f.registerAgent(fs)
 		if err := fs.Parse(strings.Fields(c.args)); err != nil {
 			t.Fatal(err)
 		}

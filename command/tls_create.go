@@ -13,12 +13,6 @@ import (
 	"lictor/tlsutil"
 )
 
-// list is a flag that may be repeated.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, ",") }
-func (l *list) Set(v string) error { *l = append(*l, v); return nil }
-
 // domainMark stands for the domain in the default names of the CA's files.
 const domainMark = "#DOMAIN#"
 
