@@ -85,7 +85,7 @@ func commands(env *environment) map[string]cli.CommandFactory {
 		validateCommand, versionCommand,
 		kvGetCommand, kvPutCommand, kvDeleteCommand, kvExportCommand, kvImportCommand,
 		catalogDatacentersCommand, catalogNodesCommand, catalogServicesCommand,
-		servicesRegisterCommand, servicesDeregisterCommand, maintCommand, rttCommand, watchCommand, lockCommand,
+		servicesRegisterCommand, servicesDeregisterCommand, maintCommand, rttCommand, watchCommand, lockCommand, debugCommand,
 		raftListPeersCommand, raftRemovePeerCommand, raftTransferLeaderCommand,
 		autopilotGetConfigCommand, autopilotSetConfigCommand, autopilotStateCommand, usageInstancesCommand,
 		tlsCACreateCommand, tlsCertCreateCommand, tlsCertInspectCommand, tlsCertRenewCommand,
