@@ -91,9 +91,9 @@ func (o *lockOptions) run(ctx context.Context, in *invocation) int {
 		return 1
 	}
 	defer always.Close()
-	session, err := o.session(c.c, in.args)
+	session, err := o.session(always.c, in.args)
 	if err != nil {
-		return in.fail("Lock acquisition failed: failed to create session: %s", c.explain(err))
+		return in.fail("Lock acquisition failed: failed to create session: %s", always.explain(err))
 	}
 	defer keepSession(always.c, session)()
 

@@ -224,8 +224,10 @@ func (w *watcher) follow(ctx context.Context, changed func(index uint64, data []
 		if now == index {
 			continue // the wait was over
 		}
-		if index = now; now < index && !w.unordered {
+		if now < index && !w.unordered {
 			index = 0 // the state was restored from an older one: begin anew
+		} else {
+			index = now
 		}
 		text, err := json.Marshal(data)
 		if err != nil {
