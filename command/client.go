@@ -95,7 +95,7 @@ func (f *targetFlags) registerAgent(fs *flag.FlagSet) {
 	fs.StringVar(&f.rpcAddr, "rpc-addr", "", "`address` of the agent's local RPC: host:port or unix:///path. Also LICTOR_RPC_ADDR or CONSUL_RPC_ADDR. The default is "+defaultRPCAddr+".")
 	fs.StringVar(&f.rpcAuth, "rpc-auth", "", "auth `key` of the local RPC. Others on this machine can see it in the process list: prefer -rpc-auth-file, LICTOR_RPC_AUTH or CONSUL_RPC_AUTH.")
 	fs.StringVar(&f.rpcAuthFile, "rpc-auth-file", "", "`file` that holds the auth key of the local RPC.")
-	f.registerHTTP(fs, "`address` of an HTTP API to use instead of the local RPC: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. Any flag below chooses the HTTP API too, by default at "+defaultHTTPAddr+".")
+	f.registerHTTP(fs, "`address` of an HTTP API to use instead of the local RPC: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. Any other flag for the HTTP API, such as -token or -ca-file, chooses it too, by default at "+defaultHTTPAddr+".")
 }
 
 // registerAPI registers what says where the HTTP API is.
@@ -134,6 +134,9 @@ func (f *targetFlags) resolve(fs *flag.FlagSet, getenv func(string) string) (tar
 		return target{HTTP: h}, err
 	}
 	t := target{RPCAddr: first(f.rpcAddr, env(getenv, "RPC_ADDR"), defaultRPCAddr)}
+	if strings.HasPrefix(t.RPCAddr, "http://") || strings.HasPrefix(t.RPCAddr, "https://") {
+		return target{}, fmt.Errorf("%s is the address of an HTTP API, not of a local RPC: use -http-addr", t.RPCAddr)
+	}
 	if !strings.Contains(t.RPCAddr, "://") {
 		if _, _, err := net.SplitHostPort(t.RPCAddr); err != nil {
 			t.RPCAddr = net.JoinHostPort(strings.Trim(t.RPCAddr, "[]"), defaultRPCPort)

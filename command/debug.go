@@ -42,8 +42,8 @@ func debugCommand() *command {
 			o := &debugOptions{}
 			fs.DurationVar(&o.duration, "duration", 5*time.Minute, "For how long to capture, as a `duration` of 10s or more.")
 			fs.DurationVar(&o.interval, "interval", 30*time.Second, "How often to take the profiles, as a `duration` of 5s or more.")
-			fs.Var(&o.capture, "capture", "One thing to capture: "+strings.Join(debugTargets, ", ")+". May be given again. The default is everything. `target`")
-			fs.StringVar(&o.output, "output", "", "`path` of the folder and, with .tar.gz after it, of the archive. The default is consul-debug- and the time, here.")
+			fs.Var(&o.capture, "capture", "One `target` to capture: "+strings.Join(debugTargets, ", ")+". May be given again. The default is everything.")
+			fs.StringVar(&o.output, "output", "", "`path` of the folder and, with .tar.gz after it, of the archive. Without it, consul-debug- and the time, here.")
 			fs.BoolVar(&o.archive, "archive", true, "Make an archive and remove the folder.")
 			return o.run
 		},

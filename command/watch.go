@@ -31,7 +31,7 @@ func watchCommand() *command {
 		positional:  complete.PredictFiles("*"),
 		define: func(fs *flag.FlagSet) action {
 			o := &watchOptions{}
-			fs.StringVar(&o.kind, "type", "", "Required. The `type` of data: key, keyprefix, services, nodes, service, checks or event.")
+			fs.StringVar(&o.kind, "type", "", "The `type` of data: key, keyprefix, services, nodes, service, checks or event; required.")
 			fs.StringVar(&o.key, "key", "", "The `key` to watch, for type key.")
 			fs.StringVar(&o.prefix, "prefix", "", "The `prefix` to watch, for type keyprefix.")
 			fs.StringVar(&o.service, "service", "", "The `service` to watch, for types service and checks.")

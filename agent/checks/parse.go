@@ -150,6 +150,23 @@ func (d *Definition) Validate() error {
 	return d.validateTarget(kind)
 }
 
+// ValidateAlone is Validate for a check that is not part of the definition of a
+// service, in the words of the family's API.
+func (d *Definition) ValidateAlone() error {
+	switch {
+	case d.Name == "":
+		return errors.New("Missing check name")
+	case d.Status != "" && !ValidStatus(d.Status):
+		return errors.New("Bad check status")
+	case strings.ContainsRune(d.ID, 0):
+		return errors.New("Invalid check: its id holds a NUL")
+	}
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("Invalid check: %w", err)
+	}
+	return nil
+}
+
 // validateTarget finds what could never be dialled or run.
 func (d *Definition) validateTarget(kind string) error {
 	hostPort := func(key, addr string) error {

@@ -94,20 +94,11 @@ func (s *State) RegisterCheck(def *checks.Definition) error {
 
 func (s *State) checkDefinition(def *checks.Definition) (*checks.Definition, error) {
 	own := *def
-	if own.Name == "" {
-		return nil, invalid("Missing check name")
-	}
-	if own.Status != "" && !checks.ValidStatus(own.Status) {
-		return nil, invalid("Bad check status")
-	}
-	if err := own.Validate(); err != nil {
-		return nil, invalid("Invalid check: %s", err)
+	if err := own.ValidateAlone(); err != nil {
+		return nil, invalid("%s", err)
 	}
 	if own.ID == "" {
 		own.ID = own.Name
-	}
-	if strings.ContainsRune(own.ID, 0) {
-		return nil, invalid("Invalid check: its id holds a NUL")
 	}
 	if own.Source == "" {
 		own.Source = checks.SourceRemote

@@ -2,8 +2,10 @@ package local_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,6 +247,55 @@ func TestTokensGoWithTheirRegistrations(t *testing.T) {
 		}
 		if strings.Join(got, " ") != "service:w1:1=mine service:w1:2=other" {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+// Whatever order things happen in, the servers end up with what the agent has.
+func TestManyHandsEndInAgreement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCatalog()
+		s := newState(t, local.Config{RPC: c, DataDir: t.TempDir(), UpdateDelay: time.Minute})
+		stop := start(t, s)
+		var hands sync.WaitGroup
+		for hand := range 8 {
+			hands.Go(func() {
+				for i := range 20 {
+					id := fmt.Sprintf("w%d", (hand+i)%5)
+					svc := service(id, &checks.Definition{TTL: time.Duration(1+i%3) * time.Hour})
+					svc.Port = i
+					must(t, s.RegisterService(svc, i%2 == 0))
+					_ = s.UpdateTTL("service:"+id, []string{"passing", "warning"}[i%2], fmt.Sprint(i))
+					switch i % 5 {
+					case 1:
+						_ = s.DeregisterService(id)
+					case 2:
+						_ = s.ServiceMaintenance(id, hand%2 == 0, "", "")
+					case 3:
+						s.Reload([]*local.Service{service("file")}, nil)
+					case 4:
+						s.SyncNow()
+						time.Sleep(time.Second)
+					}
+				}
+			})
+		}
+		hands.Wait()
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		stop()
+		for id, ns := range s.Services() {
+			if there := c.services[id]; there == nil || there.Port != ns.Port {
+				t.Errorf("%s: %+v, the agent has %+v", id, there, ns)
+			}
+		}
+		for id, hc := range s.Checks() {
+			if there := c.checks[id]; there == nil || there.Status != hc.Status || there.Output != hc.Output {
+				t.Errorf("%s: %+v, the agent has %+v", id, there, hc)
+			}
+		}
+		if len(c.services) != len(s.Services()) || len(c.checks) != len(s.Checks()) {
+			t.Errorf("%d services and %d checks, the agent has %d and %d", len(c.services), len(c.checks), len(s.Services()), len(s.Checks()))
 		}
 	})
 }
