@@ -238,7 +238,7 @@ func TestServices(t *testing.T) {
 		{name: "both", args: []string{"services", "register", "-name=x", one}, status: 1, errOut: "~not both"},
 		{name: "no name", args: words("services register -port=80"), status: 1, errOut: "Error registering service \"\": Missing service name\n", asked: []string{}},
 		{name: "bad tagged address", args: words("services register -name=x -tagged-address=lan=y"), status: 1, errOut: `~-tagged-address lan: "y" is not address:port`},
-		{name: "unknown key", args: []string{"services", "register", bad}, status: 1, errOut: "Error reading service definitions: " + bad + ":1: unknown key \"prot\"\n"},
+		{name: "unknown key", args: []string{"services", "register", bad}, status: 1, errOut: "Error reading service definitions: " + bad + ":1: key \"service\": unknown key \"prot\"\n"},
 		{name: "no service", args: []string{"services", "register", empty}, status: 1, errOut: "~no service is defined here"},
 		{name: "no file", args: []string{"services", "register", dir + "/none.hcl"}, status: 1, errOut: "~no such file"},
 		{name: "an error", args: words("services register -name=x"), status: 1, errOut: "Error registering service \"x\": Unexpected response code: 500 (boom)\n"},

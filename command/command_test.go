@@ -222,7 +222,7 @@ func TestOutputs(t *testing.T) {
 
 		{"no command", "", nil, 127, "", "Available commands", ""},
 		{"unknown command", "nope", nil, 127, "", "Unknown command: \"nope\"\n\nUsage: lictor", ""},
-		{"a command of the family", "kv get x", nil, 127, "", "Unknown command: \"kv\" (the family has it, lictor does not)\n\nUsage: lictor", ""},
+		{"a command of the family", "acl token list", nil, 127, "", "Unknown command: \"acl\" (the family has it, lictor does not)\n\nUsage: lictor", ""},
 		{"unknown subcommand", "tls nope", nil, 1, "", "Unknown subcommand of tls: \"nope\"\n\nUsage: lictor tls <subcommand>", ""},
 		{"group", "tls", nil, 1, "", "Usage: lictor tls <subcommand>", ""},
 		{"group in a group", "tls cert", nil, 1, "", "Usage: lictor tls cert <subcommand>", ""},

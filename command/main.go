@@ -92,6 +92,7 @@ func commands(env *environment) map[string]cli.CommandFactory {
 		servicesRegisterCommand, servicesDeregisterCommand, maintCommand, rttCommand, watchCommand, lockCommand, debugCommand,
 		raftListPeersCommand, raftRemovePeerCommand, raftTransferLeaderCommand,
 		autopilotGetConfigCommand, autopilotSetConfigCommand, autopilotStateCommand, usageInstancesCommand,
+		snapshotSaveCommand, snapshotRestoreCommand, snapshotInspectCommand, snapshotDecodeCommand,
 		tlsCACreateCommand, tlsCertCreateCommand, tlsCertInspectCommand, tlsCertRenewCommand,
 	} {
 		all[define().name] = func() (cli.Command, error) {
@@ -126,6 +127,7 @@ var groups = map[string]string{
 	"operator raft":      "Provides cluster-level tools for operators on the Raft subsystem",
 	"operator usage":     "Provides cluster-level usage information",
 	"services":           "Interact with services",
+	"snapshot":           "Saves, restores and inspects snapshots of the servers' state",
 	"tls":                "Built-in helpers for creating and reading CAs and certificates",
 	"tls ca":             "Helpers for CAs",
 	"tls cert":           "Helpers for certificates",

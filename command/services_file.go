@@ -10,21 +10,13 @@ import (
 	"lictor/rpc/wire"
 )
 
-// readServices reads the services of definition files. No error holds a value.
+// readServices reads the services of definition files.
 func readServices(paths []string) ([]*local.Service, error) {
-	found, err := config.ServiceDefinitions(paths)
+	services, err := config.ServiceFiles(paths)
 	if err != nil {
 		return nil, fmt.Errorf("Error reading service definitions: %w", err)
 	}
-	var out []*local.Service
-	for _, d := range found {
-		s, err := local.ParseService(d.Raw)
-		if err != nil {
-			return nil, fmt.Errorf("Error reading service definitions: %s: %w", d.Where, err)
-		}
-		out = append(out, s)
-	}
-	return out, nil
+	return services, nil
 }
 
 // registration is a service in the form of PUT /v1/agent/service/register.

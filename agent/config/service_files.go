@@ -5,22 +5,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"lictor/agent/local"
 )
 
-// ServiceDefinition is a service of a definition file, as it is written there:
-// values are those of encoding/json, but whole numbers are int64. It may hold a
-// secret in clear.
-type ServiceDefinition struct {
-	Where string // file and line
-	Raw   map[string]any
-}
-
-// ServiceDefinitions reads the services of files and directories that are
-// written like configuration, in the order in which they stand. Other keys of
-// the files are not looked at. A file without a service is an error.
-func ServiceDefinitions(paths []string) ([]ServiceDefinition, error) {
+// ServiceFiles reads the services of files and directories that are written like
+// configuration, in the order in which they stand, and does not validate them.
+// Other keys of the files are not looked at. A file without a service is an
+// error. No error holds a value.
+func ServiceFiles(paths []string) ([]*local.Service, error) {
 	p := &problems{}
-	var out []ServiceDefinition
+	var out []*local.Service
 	for _, path := range paths {
 		for _, src := range p.expand(path, "") {
 			parse := parseJSON
@@ -45,8 +40,8 @@ func ServiceDefinitions(paths []string) ([]ServiceDefinition, error) {
 	return out, errors.Join(p.errs...)
 }
 
-func servicesOf(top *node) ([]ServiceDefinition, error) {
-	var out []ServiceDefinition
+func servicesOf(top *node) ([]*local.Service, error) {
+	var out []*local.Service
 	for _, key := range slices.Sorted(slices.Values(top.keys)) {
 		switch strings.ToLower(key) {
 		case "service", "services":
@@ -61,39 +56,16 @@ func servicesOf(top *node) ([]ServiceDefinition, error) {
 			if item.kind != objectNode {
 				return nil, fmt.Errorf("%s: key %q wants objects, not %s", item.at, key, item.kind)
 			}
-			raw, _ := item.plain().(map[string]any)
+			raw, _ := item.raw(nil).(map[string]any)
 			if checks, ok := raw["checks"].(map[string]any); ok {
 				raw["checks"] = []any{checks} // one block
 			}
-			out = append(out, ServiceDefinition{item.at.String(), raw})
+			s, err := local.ParseService(raw)
+			if err != nil {
+				return nil, fmt.Errorf("%s: key %q: %w", item.at, key, err)
+			}
+			out = append(out, s)
 		}
 	}
 	return out, nil
-}
-
-// plain is the value without the places it was written at.
-func (n *node) plain() any {
-	switch n.kind {
-	case stringNode:
-		return n.str
-	case boolNode:
-		return n.b
-	case intNode:
-		return n.i
-	case floatNode:
-		return n.f
-	case listNode:
-		out := make([]any, len(n.list))
-		for i, item := range n.list {
-			out[i] = item.plain()
-		}
-		return out
-	case objectNode:
-		out := make(map[string]any, len(n.obj))
-		for key, item := range n.obj {
-			out[key] = item.plain()
-		}
-		return out
-	}
-	return nil
 }
