@@ -10,21 +10,18 @@ import (
 
 // How often an agent tells the servers its network coordinate: often enough to
 // be of use, and seldom enough that all agents together send no more than the
-// rate (limits-and-defaults.md, section 8).
+// rate (limits-and-defaults.md, section 8). The first time comes sooner.
 const (
-	coordinateMin  = 15 * time.Second
-	coordinateRate = 64 // a second, of the whole cluster
-	coordinateDev  = time.Second
+	coordinateMin   = 15 * time.Second
+	coordinateFirst = time.Second
+	coordinateRate  = 64 // a second, of the whole cluster
 )
 
 // sendCoordinates does so until ctx ends. It is no failure where there is no
-// leader to tell: the next one comes soon.
+// leader to tell: the next time comes soon.
 func (a *Agent) sendCoordinates(ctx context.Context) error {
-	for {
-		every := max(coordinateMin, time.Duration(a.nodes())*time.Second/coordinateRate)
-		if a.dev != nil {
-			every = coordinateDev
-		}
+	for least := coordinateFirst; ; least = coordinateMin {
+		every := max(least, time.Duration(a.nodes())*time.Second/coordinateRate)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -35,6 +35,15 @@ func (c *prefixConn) Write(p []byte) (int, error) {
 	return max(n, 0), err
 }
 
+// CloseWrite says that nothing more is sent: over TLS with its own alert.
+func (c *prefixConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
+
 // watchedConn remembers why reading ended: yamux tells its streams only that it
 // did.
 type watchedConn struct {

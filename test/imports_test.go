@@ -31,7 +31,7 @@ var arrows = []struct {
 	{"lictor/agent/server/consensus", []string{"lictor/agent/server/fsm", "lictor/rpc"}, "it carries entries and does not know what they say"},
 	{"lictor/agent/server", []string{"lictor/agent/logs", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},
 	{"lictor/agent/localrpc", []string{"lictor/agent/logs", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},
-	{"lictor/agent/httpapi", []string{"lictor/agent/logs", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},
+	{"lictor/agent/httpapi", []string{"lictor/agent/logs", "lictor/agent/checks", "lictor/agent/local", "lictor/agent/decode", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it gets its few fields, never the agent"},
 	{"lictor/agent", []string{"lictor/agent", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it does not know who starts it"},
 	{"lictor/command", []string{"lictor/agent", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/version"}, "it is started by main"},
 	{"lictor/test", []string{"lictor/test", "lictor/rpc", "lictor/gossip", "lictor/tlsutil", "lictor/agent", "lictor/command", "lictor/version"}, "tests may know everything"},

@@ -152,8 +152,9 @@ func (e *cacheEntry) wake() {
 	e.changed = make(chan struct{})
 }
 
-// add makes an entry; c.mu is held. The oldest ones make room for it.
-func (c *cache) add(key string) (*cacheEntry, context.Context) {
+// add makes an entry and starts what keeps it fresh, nil for nothing; c.mu is
+// held. The oldest ones make room for it.
+func (c *cache) add(key string, refresh func(context.Context, *cacheEntry)) *cacheEntry {
 	e := &cacheEntry{key: key, changed: make(chan struct{})}
 	var ctx context.Context
 	ctx, e.cancel = context.WithCancel(c.ctx)
@@ -161,7 +162,10 @@ func (c *cache) add(key string) (*cacheEntry, context.Context) {
 	c.entries[key] = e
 	c.bytes += e.size()
 	c.shrink(e)
-	return e, ctx
+	if refresh != nil {
+		c.refreshers.Go(func() { refresh(ctx, e) })
+	}
+	return e
 }
 
 // shrink drops the entries that were not asked for the longest, but not keep.
@@ -175,20 +179,20 @@ func (c *cache) shrink(keep *cacheEntry) {
 	}
 }
 
-// lookup returns the entry of key; it is new where it was not there, and then
-// ctx ends with it. ok is false where the cache does not work.
-func (c *cache) lookup(key string) (e *cacheEntry, ctx context.Context, ok bool) {
+// lookup returns the entry of key, made where it was not there. It returns nil
+// where the cache does not work.
+func (c *cache) lookup(key string, refresh func(context.Context, *cacheEntry)) (e *cacheEntry, made bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.users == 0 {
-		return nil, nil, false
+		return nil, false
 	}
 	if e = c.entries[key]; e == nil {
-		e, ctx = c.add(key)
+		e, made = c.add(key, refresh), true
 	}
 	c.recent.MoveToFront(e.place)
 	e.used = time.Now()
-	return e, ctx, true
+	return e, made
 }
 
 // put replaces the answer of an entry.
@@ -328,26 +332,25 @@ func (a *API) cached(ctx context.Context, read cachedRead) (answer *cachedAnswer
 		return nil, 0, false, err
 	}
 	o := read.req.Options()
-	e, life, ok := a.cache.lookup(key)
-	if ok {
-		if !read.refresh {
-			return a.simple(ctx, e, read)
-		}
-		index, maxWait := o.MinQueryIndex, o.MaxQueryTime
+	var refresh func(context.Context, *cacheEntry)
+	if read.refresh {
+		own := read.own()
+		refresh = func(ctx context.Context, e *cacheEntry) { a.cache.refresh(ctx, e, own, a.cfg.Data.MaxQueryTime) }
+	}
+	e, made := a.cache.lookup(key, refresh)
+	switch {
+	case e != nil && refresh == nil:
+		return a.simple(ctx, e, read)
+	case e != nil:
 		var timeout <-chan time.Time
-		if index > 0 {
-			timer := time.NewTimer(maxWait + rand.N(maxWait/16+1))
+		if o.MinQueryIndex > 0 {
+			timer := time.NewTimer(o.MaxQueryTime + rand.N(o.MaxQueryTime/16+1))
 			defer timer.Stop()
 			timeout = timer.C
 		}
-		if life != nil {
-			own := read.own()
-			a.cache.refreshers.Go(func() { a.cache.refresh(life, e, own, a.cfg.Data.MaxQueryTime) })
-		}
-		answer, age, hit, err = a.cache.wait(ctx, e, index, timeout)
-		hit = hit && life == nil
+		answer, age, hit, err = a.cache.wait(ctx, e, o.MinQueryIndex, timeout)
 		if !errors.Is(err, errDropped) {
-			return answer, age, hit, err
+			return answer, age, hit && !made, err
 		}
 	}
 	// There is no cache, or this entry lost its place in it: the servers answer.

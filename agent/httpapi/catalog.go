@@ -97,8 +97,9 @@ func (a *API) catalogDatacenters(w http.ResponseWriter, r *request) error {
 }
 
 func (a *API) catalogNodes(w http.ResponseWriter, r *request) error {
+	wan := a.translates(r.dc())
 	return answer(a, w, r, discovery, "Catalog.ListNodes", a.ofDatacenter(r), "", func(b []byte, reply *wire.IndexedNodes) []byte {
-		return appendList(b, reply.Nodes, appendNode)
+		return appendList(b, wanAll(wan, reply.Nodes, wanNode), appendNode)
 	})
 }
 
@@ -113,8 +114,9 @@ func (a *API) catalogService(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	wan := a.translates(req.Datacenter)
 	return answer(a, w, r, cacheable, "Catalog.ServiceNodes", req, "", func(b []byte, reply *wire.IndexedServiceNodes) []byte {
-		return appendList(b, reply.ServiceNodes, appendServiceNode)
+		return appendList(b, wanAll(wan, reply.ServiceNodes, wanServiceNode), appendServiceNode)
 	})
 }
 
@@ -123,8 +125,9 @@ func (a *API) catalogNode(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	wan := a.translates(req.Datacenter)
 	return answer(a, w, r, discovery, "Catalog.NodeServices", req, "", func(b []byte, reply *wire.IndexedNodeServices) []byte {
-		return appendNodeServices(b, reply.NodeServices)
+		return appendNodeServices(b, wanNodeServices(wan, reply.NodeServices))
 	})
 }
 
@@ -134,7 +137,12 @@ func (a *API) catalogNodeServices(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	req.MergeCentralConfig = r.q.flag("merge-central-config")
+	wan := a.translates(req.Datacenter)
 	return answer(a, w, r, discovery, "Catalog.NodeServiceList", req, "", func(b []byte, reply *wire.IndexedNodeServiceList) []byte {
-		return appendNodeServiceList(b, &reply.NodeServices)
+		list := reply.NodeServices
+		if wan {
+			list.Node, list.Services = wanNode(list.Node), wanAll(true, list.Services, wanService)
+		}
+		return appendNodeServiceList(b, &list)
 	})
 }

@@ -55,7 +55,8 @@ func (a *API) healthService(w http.ResponseWriter, r *request) error {
 	if passing {
 		variant = "passing"
 	}
+	wan := a.translates(req.Datacenter)
 	return answer(a, w, r, cacheable, "Health.ServiceNodes", req, variant, func(b []byte, reply *wire.IndexedCheckServiceNodes) []byte {
-		return appendInstances(b, reply.Nodes, passing)
+		return appendInstances(b, wanAll(wan, reply.Nodes, wanInstance), passing)
 	})
 }

@@ -395,14 +395,14 @@ func TestLibraryAgent(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the hash query did not wake")
 	}
-	if s, _, err := a.Service("w1", &api.QueryOptions{WaitHash: must2(t, a), WaitTime: time.Millisecond}); err != nil || s.Port != 81 {
+	if s, _, err := a.Service("w1", &api.QueryOptions{WaitHash: hashOf(t, a), WaitTime: time.Millisecond}); err != nil || s.Port != 81 {
 		t.Errorf("a hash query that ends: %+v, %v", s, err)
 	}
 	must(t, a.CheckDeregister("c2"))
 	must(t, a.ServiceDeregister("w1"))
 }
 
-func must2(t *testing.T, a *api.Agent) string {
+func hashOf(t *testing.T, a *api.Agent) string {
 	t.Helper()
 	s, _, err := a.Service("w1", nil)
 	must(t, err)

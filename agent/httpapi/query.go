@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -270,16 +271,17 @@ func rpcError(err error) error {
 	return err
 }
 
-// near is who the answer is sorted for.
+// near is who the answer is sorted for: a node of the datacenter that is asked,
+// or this agent.
 func (a *API) near(r *request) wire.QuerySource {
-	node := r.q.get("near")
-	if node == "" {
+	switch node := r.q.get("near"); node {
+	case "":
 		return wire.QuerySource{}
+	case "_agent":
+		return wire.QuerySource{Datacenter: a.cfg.Data.Datacenter, Node: a.cfg.Data.Node}
+	default:
+		return wire.QuerySource{Datacenter: cmp.Or(r.dc(), a.cfg.Data.Datacenter), Node: node}
 	}
-	if node == "_agent" {
-		node = a.cfg.Data.Node
-	}
-	return wire.QuerySource{Datacenter: a.cfg.Data.Datacenter, Node: node}
 }
 
 // ofDatacenter is a request about a whole datacenter.

@@ -355,6 +355,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, row *compiled) {
 		return
 	}
 	h["X-Consul-Default-Acl-Policy"] = policyAllow
+	if a.cfg.Data.TranslateWAN {
+		h["X-Consul-Translate-Addresses"] = valueTrue
+	}
 	if err := a.run(w, r, row); err != nil {
 		writeError(w, err)
 	}

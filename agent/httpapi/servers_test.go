@@ -26,6 +26,7 @@ type servers struct {
 	mu        sync.Mutex
 	index     uint64
 	restores  int // each wakes all who wait
+	waiting   int // calls that wait for a change
 	changed   chan struct{}
 	kv        map[string]*wire.DirEntry
 	sessions  map[string]*wire.Session
@@ -95,6 +96,7 @@ func (s *servers) RPC(ctx context.Context, method string, args, reply any) error
 		after, restores := time.After(o.MaxQueryTime), s.restores
 		for o.MinQueryIndex > 0 && s.index <= o.MinQueryIndex && s.restores == restores {
 			changed := s.changed
+			s.waiting++
 			s.mu.Unlock()
 			select {
 			case <-changed:
@@ -102,9 +104,11 @@ func (s *servers) RPC(ctx context.Context, method string, args, reply any) error
 				o = &wire.QueryOptions{}
 			case <-ctx.Done():
 				s.mu.Lock()
+				s.waiting--
 				return ctx.Err()
 			}
 			s.mu.Lock()
+			s.waiting--
 		}
 	}
 	if m, ok := reply.(interface{ Meta() *wire.QueryMeta }); ok {

@@ -6,9 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 
 	"lictor/agent/local"
 	"lictor/rpc"
@@ -429,5 +432,90 @@ func TestSessionBody(t *testing.T) {
 		if err != nil || string(got) != want {
 			t.Errorf("%s: %s, want %s", body, got, want)
 		}
+	}
+}
+
+func TestTranslateWAN(t *testing.T) {
+	c, f := library(t, Config{Data: Data{TranslateWAN: true}})
+	register(t, c, "n1", "w1", "passing")
+	for dc, wan := range map[string]bool{"": false, "dc1": false, "dc2": true} {
+		q := &api.QueryOptions{Datacenter: dc}
+		node, addr, port := "10.0.0.1", "", 80
+		if wan {
+			node, addr, port = "192.0.2.1", "192.0.2.2", 8080
+		}
+		nodes, meta, err := c.Catalog().Nodes(q)
+		if err != nil || nodes[0].Address != node || !meta.AddressTranslationEnabled {
+			t.Errorf("%s: %+v, %v", dc, nodes[0], err)
+		}
+		s, _, err := c.Catalog().Service("web", "", q)
+		if err != nil || s[0].Address != node || s[0].ServiceAddress != addr || s[0].ServicePort != port {
+			t.Errorf("%s: %+v, %v", dc, s[0], err)
+		}
+		n, _, err := c.Catalog().Node("n1", q)
+		if err != nil || n.Node.Address != node || n.Services["w1"].Address != addr || n.Services["w1"].Port != port {
+			t.Errorf("%s: %+v, %v", dc, n, err)
+		}
+		l, _, err := c.Catalog().NodeServiceList("n1", q)
+		if err != nil || l.Node.Address != node || l.Services[0].Address != addr {
+			t.Errorf("%s: %+v, %v", dc, l, err)
+		}
+		h, _, err := c.Health().Service("web", "", false, q)
+		if err != nil || h[0].Node.Address != node || h[0].Service.Address != addr || h[0].Service.Port != port {
+			t.Errorf("%s: %+v, %v", dc, h[0], err)
+		}
+	}
+	if f.servers.nodes["n1"].Address != "10.0.0.1" || f.servers.services["n1"]["w1"].Port != 80 {
+		t.Error("what the servers hold was changed")
+	}
+}
+
+// endless are routes whose answers do not end.
+var endless = []string{"/v1/agent/monitor", "/v1/agent/metrics/stream"}
+
+// Whatever a name, a parameter or a body says, it is the caller's mistake and
+// not the agent's, and the agent goes on.
+func TestOddRequests(t *testing.T) {
+	a, addr := serve(t, Config{}, false)
+	names := []string{"", "a/b", "a%2fb", "%25", "%2e%2e/x", "..", "%ff", "%20", "a;b", "a%3fb", "%3Cscript%3E", strings.Repeat("n", 16<<10)}
+	for _, row := range a.table() {
+		if slices.Contains(endless, row.path) || row.path == "/v1/agent/host" {
+			continue
+		}
+		for _, method := range row.methods {
+			path := "http://" + addr + row.path
+			for _, body := range []string{"", "{", "[]", "null", "7", `{"a":{"a":`, "\x00", `{"Node":{},"Name":[],"KV":7}`} {
+				if resp := do(t, method, path, body); resp.StatusCode >= 500 {
+					t.Errorf("%s %s with %q: %s", method, row.path, body, resp.Status)
+				}
+			}
+			for query, code := range map[string]int{"%zz": 400, "ns=other": 400, "a;b": 400} {
+				if resp := do(t, method, path+"?"+query, ""); resp.StatusCode != code {
+					t.Errorf("%s %s?%s: %s", method, row.path, query, resp.Status)
+				}
+			}
+			if !strings.HasSuffix(row.path, "/") {
+				continue
+			}
+			for _, name := range names {
+				if resp := do(t, method, path+name+"?enable=true", "{}"); resp.StatusCode >= 500 {
+					t.Errorf("%s %s%.40s: %s", method, row.path, name, resp.Status)
+				}
+			}
+			for _, name := range []string{"%00", "a%0d%0ab", "a%7f"} {
+				if resp := do(t, method, path+name, ""); resp.StatusCode != 400 {
+					t.Errorf("%s %s%s: %s", method, row.path, name, resp.Status)
+				}
+			}
+		}
+	}
+	golden{"GET", "/v1/kv/" + strings.Repeat("k", 128<<10), "", 431, ""}.status(t, addr)
+	golden{"GET", "/v1/agent/version", "", 200, ""}.check(t, addr)
+}
+
+func (g golden) status(t *testing.T, addr string) {
+	t.Helper()
+	if resp := do(t, g.method, "http://"+addr+g.path, g.body); resp.StatusCode != g.code {
+		t.Errorf("%s %.40s: %s, want %d", g.method, g.path, resp.Status, g.code)
 	}
 }

@@ -77,7 +77,7 @@ func start(t *testing.T, c *harness.Cluster, more map[string]any) {
 
 func fast(agents ...*harness.Agent) {
 	for _, a := range agents {
-		a.Set(map[string]any{"performance": map[string]any{"raft_multiplier": 1, "leave_drain_time": "100ms"}})
+		a.Set(map[string]any{"performance": map[string]any{"raft_multiplier": 2, "leave_drain_time": "100ms"}})
 	}
 }
 

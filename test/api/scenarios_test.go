@@ -427,7 +427,7 @@ func txn(t *testing.T, e *env) {
 	for i := range ops {
 		ops[i] = &api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVGet, Key: "txn/a"}}
 	}
-	if _, _, _, err := e.Txn().Txn(ops, e.q()); err == nil || !strings.Contains(err.Error(), "413") {
+	if _, _, _, err := e.Txn().Txn(ops, e.q()); err == nil || !strings.Contains(err.Error(), "too many operations (129 > 128)") {
 		t.Errorf("129 operations: %v", err)
 	}
 }
@@ -505,7 +505,8 @@ func coordinate(t *testing.T, e *env) {
 	if err != nil || len(own) == 0 {
 		t.Fatalf("of %s: %v, %v", e.node, own, err)
 	}
-	c := own[0].Coord
+	c := own[0].Coord.Clone()
+	c.Vec[0] += 0.01 // 10 ms away
 	_, err = e.Coordinate().Update(&api.CoordinateEntry{Node: "coord", Coord: c}, e.w())
 	harness.Must(t, err)
 	harness.Must(t, harness.Poll("the coordinate that was sent", func() error {
@@ -518,8 +519,12 @@ func coordinate(t *testing.T, e *env) {
 	}
 	q := e.q()
 	q.Near = e.node
-	if nodes, _, err := e.Catalog().Nodes(q); err != nil || len(nodes) == 0 || nodes[0].Node != e.node {
-		t.Errorf("near %s: %+v, %v", e.node, nodes, err)
+	nodes, _, err := e.Catalog().Nodes(q)
+	if err != nil || len(nodes) == 0 || nodes[0].Node != e.node {
+		t.Errorf("near %s: %v", e.node, err)
+		for _, n := range nodes {
+			t.Log(n.Node)
+		}
 	}
 }
 
@@ -727,8 +732,8 @@ func maintenance(t *testing.T, e *env) {
 	harness.Must(t, a.DisableNodeMaintenance())
 	harness.Must(t, a.ServiceRegister(&api.AgentServiceRegistration{ID: "m1", Name: "m"}))
 	harness.Must(t, a.EnableServiceMaintenance("m1", "broken"))
-	if s, _, err := a.AgentHealthServiceByID("m1"); err != nil || s != "maintenance" {
-		t.Errorf("health: %s, %v", s, err)
+	if s, info, err := a.AgentHealthServiceByID("m1"); err != nil || s != "critical" || info.AggregatedStatus != "maintenance" {
+		t.Errorf("health: %s %+v, %v", s, info, err)
 	}
 	harness.Must(t, a.DisableServiceMaintenance("m1"))
 	if err := a.EnableServiceMaintenance("nobody", ""); code(err) != http.StatusNotFound {

@@ -24,7 +24,7 @@ func startCluster(t *testing.T, c *harness.Cluster, n int) []*harness.Agent {
 	harness.Must(t, err)
 	for i := range n {
 		a := c.AddServer(fmt.Sprintf("s%d", i+1))
-		a.Set(map[string]any{"performance": map[string]any{"raft_multiplier": 1, "leave_drain_time": "100ms"}})
+		a.Set(map[string]any{"performance": map[string]any{"raft_multiplier": 2, "leave_drain_time": "100ms"}})
 	}
 	harness.Must(t, c.Strict(ca, map[string]any{"bootstrap_expect": n}))
 	for _, a := range c.Agents() {
