@@ -284,6 +284,9 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			if got.status != 0 || got.out == "" || got.errOut != "" {
 				t.Errorf("%s %s: status %d, output %q, errors %q", name, h, got.status, got.out, got.errOut)
 			}
+			if _, ok := groups[name]; !ok && !strings.Contains(got.out, "Example\n\n  $ lictor "+name) {
+				t.Errorf("%s %s shows no example", name, h)
+			}
 		}
 	}
 	for args, part := range map[string]string{

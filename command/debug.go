@@ -232,7 +232,7 @@ func (d *debugCapture) follow(ctx context.Context, duration, interval time.Durat
 }
 
 // stream has f write a file until ctx ends, which is no failure. A file into
-// which nothing came before a failure is removed.
+// which nothing came is removed.
 func (d *debugCapture) stream(ctx context.Context, name string, f func(context.Context, io.Writer) error) error {
 	path := filepath.Join(d.dir, name)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -245,7 +245,7 @@ func (d *debugCapture) stream(ctx context.Context, name string, f func(context.C
 	}
 	info, statErr := file.Stat()
 	err = errors.Join(err, statErr, file.Close())
-	if err != nil && statErr == nil && info.Size() == 0 {
+	if statErr == nil && info.Size() == 0 {
 		err = errors.Join(err, os.Remove(path))
 	}
 	return err
@@ -283,18 +283,31 @@ func (d *debugCapture) profile(name string, seconds int) func(context.Context, i
 	}
 }
 
+// state is a profile of this moment.
+func (d *debugCapture) state(get func() ([]byte, error)) func(context.Context, io.Writer) error {
+	return func(_ context.Context, w io.Writer) error {
+		b, err := get()
+		if err == nil {
+			_, err = w.Write(b)
+		}
+		return err
+	}
+}
+
 // profiles takes the state of memory and goroutines at once and after every
 // interval, each time into a folder of its own. It ends at the first failure.
 func (d *debugCapture) profiles(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	heap, goroutine := d.state(d.c.c.Debug().Heap), d.state(d.c.c.Debug().Goroutine)
 	for since := time.Duration(0); ; since += interval {
 		sub := since.String()
 		err := os.Mkdir(filepath.Join(d.dir, sub), 0o700)
-		for _, name := range []string{"heap", "goroutine"} {
-			if err == nil {
-				err = d.stream(ctx, filepath.Join(sub, name+".prof"), d.profile(name, 0))
-			}
+		if err == nil {
+			err = d.stream(ctx, filepath.Join(sub, "heap.prof"), heap)
+		}
+		if err == nil {
+			err = d.stream(ctx, filepath.Join(sub, "goroutine.prof"), goroutine)
 		}
 		if err != nil {
 			d.warn("pprof, for which the agent needs enable_debug", err)

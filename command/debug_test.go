@@ -60,6 +60,8 @@ func (d *debugAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		stream("a line with t0ken\n")
 	case path == "/v1/agent/metrics/stream":
 		stream(`{"Timestamp":"x"}`)
+	case strings.HasPrefix(path, "/debug/pprof/") && r.URL.Query().Get("seconds") == "0":
+		http.Error(w, "must be a positive integer", http.StatusBadRequest)
 	case strings.HasPrefix(path, "/debug/pprof/") && d.pprof:
 		if path == "/debug/pprof/profile" || path == "/debug/pprof/trace" {
 			stream("profile")

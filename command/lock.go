@@ -32,11 +32,11 @@ func lockCommand() *command {
 		positional:  complete.PredictFiles("*"),
 		define: func(fs *flag.FlagSet) action {
 			o := &lockOptions{}
-			fs.IntVar(&o.limit, "n", 1, "How `many` may hold the lock at once. All that use the prefix must agree.")
+			fs.IntVar(&o.limit, "n", 1, "The `number` of holders that there may be at once. All that use the prefix must agree.")
 			fs.StringVar(&o.name, "name", "", "`name` of the session that holds the lock. The default says the program and the prefix.")
 			fs.DurationVar(&o.timeout, "timeout", 0, "Give up after this `duration`. The default is to wait forever.")
 			fs.DurationVar(&o.timeout, "try", 0, "Older name of -timeout: a `duration`.")
-			fs.IntVar(&o.retries, "monitor-retry", 3, "How `often` to try again, a second apart, before the lock counts as lost when the servers do not answer.")
+			fs.IntVar(&o.retries, "monitor-retry", 3, "The `number` of times to ask again, a second apart, before the lock counts as lost when the servers do not answer.")
 			fs.BoolVar(&o.exitCode, "child-exit-code", false, "Have the status 2 when CHILD fails.")
 			fs.BoolVar(&o.passStdin, "pass-stdin", false, "Give our standard input to CHILD.")
 			fs.BoolVar(&o.shell, "shell", true, "Have the shell run CHILD. With -shell=false it is a program and its arguments.")

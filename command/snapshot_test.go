@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/serf/coordinate"
 )
 
 // sink is where a state machine writes its snapshot.
@@ -49,6 +50,9 @@ func makeSnapshot(t testing.TB) (packed, meta, state []byte) {
 	}
 	put(fsm.KVS, &wire.KVSRequest{Op: wire.KVDelete, DirEnt: wire.DirEntry{Key: "top"}})
 	put(fsm.Autopilot, &wire.AutopilotSetConfigRequest{Config: wire.AutopilotConfig{MaxTrailingLogs: 9}})
+	put(fsm.Register, &wire.RegisterRequest{Node: "n", Address: "10.0.0.1", Check: &wire.HealthCheck{CheckID: "c", Name: "c", Status: "passing"}})
+	put(fsm.Session, &wire.SessionRequest{Op: wire.SessionCreate, Session: wire.Session{ID: "5e551011-0000-4000-8000-000000000000", Node: "n", Behavior: "release"}})
+	put(fsm.CoordinateBatch, &fsm.CoordinateBatchRequest{Updates: []*wire.Coordinate{{Node: "n", Coord: coordinate.NewCoordinate(coordinate.DefaultConfig())}}})
 	snap, err := m.Snapshot()
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +189,7 @@ func TestSnapshotInspectAndDecode(t *testing.T) {
 			t.Errorf("decoded %s", line)
 		}
 	}
-	for name, n := range map[string]int{"KVs": 3, "Nodes": 1, "Services": 1, "Tombstones": 1, "Autopilot": 1} {
+	for name, n := range map[string]int{"KVs": 3, "Nodes": 1, "Services": 1, "Tombstones": 1, "Autopilot": 1, "Checks": 1, "Sessions": 1, "Coordinates": 1} {
 		if seen[name] != n {
 			t.Errorf("%d of %s, want %d", seen[name], name, n)
 		}
