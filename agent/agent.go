@@ -440,13 +440,11 @@ func (a *Agent) halt() {
 			}
 		}
 	}
-	if a.server != nil {
+	if a.server != nil { // their connections are the RPC server's, which waits for them
 		a.server.snapshots.Close()
-	}
-	a.life.tasks.Wait()
-	if a.server != nil {
 		a.server.raft.Shutdown()
 	}
+	a.life.tasks.Wait()
 	if a.conns != nil {
 		a.conns.Close()
 	}
