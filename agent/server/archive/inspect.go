@@ -39,10 +39,11 @@ func (a *Archive) Inspect(kv *KVDetails) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return inspect(state, kv)
+	return InspectState(state, kv)
 }
 
-func inspect(state io.Reader, kv *KVDetails) (*Report, error) {
+// InspectState is Inspect for a state that is in no archive.
+func InspectState(state io.Reader, kv *KVDetails) (*Report, error) {
 	types, keys := map[string]*Stat{}, map[string]*Stat{}
 	add := func(to map[string]*Stat, name string, size int) {
 		s := to[name]

@@ -15,6 +15,9 @@ type Record struct {
 	Type string // "Nodes", "KVs", ...
 	Size int    // bytes in the snapshot, with its type and length
 	Key  string // of an entry of the key-value store
+
+	kind byte
+	body []byte // Inspect's, until see returns
 }
 
 var recordNames = map[byte]string{
@@ -73,7 +76,7 @@ func Inspect(src io.Reader, see func(Record) error) error {
 		start := binary.AppendUvarint([]byte{t}, length)
 		crc = crc32.Update(crc, crcTable, start)
 		crc = crc32.Update(crc, crcTable, body.Bytes())
-		r := Record{Type: recordNames[t], Size: len(start) + body.Len()}
+		r := Record{Type: recordNames[t], Size: len(start) + body.Len(), kind: t, body: body.Bytes()}
 		if r.Type == "" {
 			return corrupt(n, fmt.Errorf("a record of unknown type %d", t))
 		}
