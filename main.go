@@ -10,5 +10,5 @@ import (
 )
 
 func main() {
-	os.Exit(command.Main(context.Background(), os.Args[1:]))
+	os.Exit(command.Main(context.Background(), command.Args()))
 }

@@ -18,9 +18,10 @@ import (
 
 	"lictor/agent/config"
 	"lictor/agent/httpapi"
+	"lictor/agent/local"
 	"lictor/agent/localrpc"
 	"lictor/agent/logs"
-	"lictor/agent/server"
+	"lictor/agent/watches"
 	"lictor/gossip"
 	"lictor/rpc"
 	"lictor/tlsutil"
@@ -51,8 +52,9 @@ type Agent struct {
 	router    *rpc.Router
 	conns     *rpc.Pool
 	servers   *directory
-	endpoints *server.Endpoints // nil on clients
-	rpc       *rpc.Server       // nil on clients
+	server    *serverPart // nil on clients
+	registry  *local.State
+	watches   *watches.Set
 	api       *httpapi.API
 	events    *events
 
@@ -160,6 +162,7 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 	if a.listeners, err = bind(ctx, cfg); err != nil {
 		return err
 	}
+	a.tellLocalRPC(cfg)
 	a.conns = rpc.NewPool(rpc.PoolConfig{
 		TLS:         a.tls,
 		Log:         a.log.Named("rpc"),
@@ -176,14 +179,27 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 	if err := a.openPools(ctx, cfg); err != nil {
 		return err
 	}
-	a.watch(run)
+	if a.registry, err = a.newRegistry(cfg); err != nil {
+		return err
+	}
 	if cfg.Node.Server {
-		if err := a.serveRPC(run, cfg); err != nil {
+		if err := a.openServer(cfg); err != nil {
 			return err
 		}
 	}
+	a.watch(run)
+	if a.server != nil {
+		a.serveRPC(run)
+	}
 	if err := a.serveClients(run, cfg); err != nil {
 		return err
+	}
+	a.serve(run, "services and checks", a.registry.Run)
+	a.watches = a.newWatches()
+	a.watches.Replace(cfg.Watches)
+	a.serve(run, "watches", a.watches.Run)
+	if !cfg.HTTP.DisableCoordinates {
+		a.serve(run, "coordinates", a.sendCoordinates)
 	}
 	if err := writePidFile(cfg.Node.PidFile); err != nil {
 		return err
@@ -205,7 +221,9 @@ func writePidFile(path string) error {
 	if path == "" {
 		return nil
 	}
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o666); err != nil {
+	// Others read it; what is at path, a symlink perhaps, is replaced and not
+	// written to.
+	if err := tlsutil.Replace(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
 		return fmt.Errorf("pid_file: %w", err)
 	}
 	return nil
@@ -222,31 +240,11 @@ func (a *Agent) serve(ctx context.Context, name string, run func(context.Context
 	})
 }
 
-func (a *Agent) serveRPC(ctx context.Context, cfg *config.Config) error {
-	a.endpoints = server.New(server.Config{
-		Datacenter: cfg.Node.Datacenter,
-		LAN:        a.lan,
-		WAN:        a.wan,
-		Router:     a.router,
-		Log:        a.log,
-		Monitor:    a.log.Monitor,
-		Info:       a.info,
-	})
-	var err error
-	a.rpc, err = rpc.NewServer(rpc.ServerConfig{
-		Table:    a.endpoints.Table(),
-		TLS:      a.tls,
-		Limits:   rpcLimits(cfg.Limits),
-		Log:      a.log.Named("rpc"),
-		AddrRole: a.servers.role,
-	})
-	if err != nil {
-		return err
-	}
+func (a *Agent) serveRPC(ctx context.Context) {
 	for _, ln := range a.listeners[listenRPC] {
-		a.serve(ctx, "RPC server", func(ctx context.Context) error { return a.rpc.Serve(ctx, ln) })
+		a.serve(ctx, "RPC server", func(ctx context.Context) error { return a.server.rpc.Serve(ctx, ln) })
 	}
-	return nil
+	a.serve(ctx, "leader", a.server.leader.Run)
 }
 
 func rpcLimits(l config.Limits) rpc.Limits {
@@ -269,6 +267,17 @@ func (a *Agent) apiConfig(cfg *config.Config) httpapi.Config {
 		Pretty:             cfg.Node.Dev,
 		Metrics:            a.metrics.memory,
 		Prometheus:         a.metrics.gatherer(),
+		Data: httpapi.Data{
+			Datacenter:       cfg.Node.Datacenter,
+			Node:             cfg.Node.Name,
+			DefaultQueryTime: cfg.Limits.DefaultQueryTime,
+			MaxQueryTime:     cfg.Limits.MaxQueryTime,
+			HoldTimeout:      cfg.Limits.RPCHoldTimeout,
+			KVMaxValueSize:   int64(cfg.Limits.KVMaxValueSize),
+			TxnMaxReqLen:     int64(cfg.Limits.TxnMaxReqLen),
+			NoCache:          !cfg.HTTP.UseCache,
+			NoCoordinates:    cfg.HTTP.DisableCoordinates,
+		},
 	}
 }
 
@@ -341,36 +350,71 @@ func (a *Agent) stop(err error) {
 
 // Leave leaves the cluster gracefully: the others see this node as left, not as
 // failed. It blocks until they had time to hear of it, at the latest until ctx
-// ends, and then closes Done. A second call waits for the first.
+// ends. Done is closed once the leave has ended, also where its caller no longer
+// waits: a client that hangs up has still asked for it. A second call waits for
+// the first.
 func (a *Agent) Leave(ctx context.Context) error { return a.life.leave(ctx) }
 
 func (a *Agent) leave(ctx context.Context) error {
 	a.log.Info("leaving the cluster")
 	var errs []error
+	if a.server != nil {
+		// A leader hands its office over before anybody misses it. Where it cannot,
+		// leaving goes on: the others elect another.
+		if err := a.server.raft.Leave(ctx); err != nil {
+			a.log.Warn("could not hand over before leaving", "error", err)
+		}
+	}
 	if a.wan != nil {
 		errs = append(errs, a.wan.Leave(ctx))
 	}
 	errs = append(errs, a.lan.Leave(ctx))
-	if a.rpc != nil { // calls on their way to this server may still arrive
-		select {
-		case <-time.After(a.cfg.Load().Join.LeaveDrainTime):
-		case <-ctx.Done():
-			errs = append(errs, ctx.Err())
-		}
+	if a.server != nil {
+		errs = append(errs, a.drain(ctx))
 	}
 	err := errors.Join(errs...)
 	a.stop(err)
 	return err
 }
 
-// onceError makes a function that runs fn at the first call; later calls wait
-// for that run and return its error.
+// drain waits until calls on their way to this server may have arrived, and the
+// others have taken it out of the cluster or had time enough to.
+func (a *Agent) drain(ctx context.Context) error {
+	timer := time.NewTimer(a.cfg.Load().Join.LeaveDrainTime)
+	defer timer.Stop()
+	removal, cancel := context.WithTimeout(ctx, removalWait)
+	defer cancel()
+	if err := a.server.raft.AwaitRemoval(removal); err != nil && ctx.Err() == nil {
+		a.log.Warn("this server is still in the Raft configuration: nobody has taken it out in time", "error", err)
+	}
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// onceError makes a function that runs fn at the first call, on its own time:
+// callers wait for its end or that of their ctx, and fn goes on where a caller
+// does not.
 func onceError(fn func(context.Context) error) func(context.Context) error {
 	var once sync.Once
 	var err error
+	done := make(chan struct{})
 	return func(ctx context.Context) error {
-		once.Do(func() { err = fn(ctx) })
-		return err
+		once.Do(func() {
+			go func() {
+				defer close(done)
+				err = fn(context.WithoutCancel(ctx))
+			}()
+		})
+		select {
+		case <-done:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -395,6 +439,10 @@ func (a *Agent) halt() {
 				a.log.Warn("gossip pool did not shut down cleanly", "error", err)
 			}
 		}
+	}
+	if a.server != nil { // their connections are the RPC server's, which waits for them
+		a.server.snapshots.Close()
+		a.server.raft.Shutdown()
 	}
 	a.life.tasks.Wait()
 	if a.conns != nil {

@@ -98,16 +98,17 @@ func (a *Agent) ForceLeave(node string, prune, wan bool) error {
 // Keyring runs a keyring operation across the LAN and WAN pools and all
 // datacenters: here on a server, by way of one on a client.
 func (a *Agent) Keyring(ctx context.Context, req *wire.KeyringRequest) (*wire.KeyringResponses, error) {
-	if a.endpoints != nil {
-		return a.endpoints.Keyring(ctx, req)
-	}
 	reply := &wire.KeyringResponses{}
-	return reply, a.call(ctx, "Internal.KeyringOperation", req, reply)
+	return reply, a.RPC(ctx, "Internal.KeyringOperation", req, reply)
 }
 
-// call sends a request to a server of this agent's own datacenter, which passes
-// it on where it names another.
-func (a *Agent) call(ctx context.Context, method string, args, reply any) error {
+// RPC calls a method of the servers: of this process on a server, and on a
+// client of a server of its datacenter. Either passes it on where it names
+// another datacenter. What reply refers to may be shared and is not changed.
+func (a *Agent) RPC(ctx context.Context, method string, args, reply any) error {
+	if a.server != nil {
+		return a.server.endpoints.Call(ctx, method, args, reply)
+	}
 	return a.router.Call(ctx, a.cfg.Load().Node.Datacenter, method, args, reply)
 }
 
@@ -125,11 +126,7 @@ func (a *Agent) FireEvent(ctx context.Context, dc string, ev *wire.UserEvent) er
 		return nil
 	}
 	req := &wire.EventFireRequest{Datacenter: dc, Name: ev.Name, Payload: blob, QueryOptions: wire.QueryOptions{AllowStale: true}}
-	if a.endpoints != nil {
-		_, err := a.endpoints.EventFire(ctx, req)
-		return err
-	}
-	return a.call(ctx, "Internal.EventFire", req, &wire.EventFireResponse{})
+	return a.RPC(ctx, "Internal.EventFire", req, &wire.EventFireResponse{})
 }
 
 // Events are the user events received, oldest first.
@@ -146,21 +143,17 @@ func (a *Agent) Monitor(level string, json bool) (*logs.Stream, error) {
 // StatusLeader is the address of a datacenter's Raft leader, "" for none.
 func (a *Agent) StatusLeader(ctx context.Context, dc string) (string, error) {
 	req := &wire.DCSpecificRequest{Datacenter: dc}
-	if a.endpoints != nil {
-		return a.endpoints.Leader(ctx, req)
-	}
 	var leader string
-	return leader, a.call(ctx, "Status.Leader", req, &leader)
+	err := a.RPC(ctx, "Status.Leader", req, &leader)
+	return leader, err
 }
 
 // StatusPeers are the RPC addresses of a datacenter's servers.
 func (a *Agent) StatusPeers(ctx context.Context, dc string) ([]string, error) {
 	req := &wire.DCSpecificRequest{Datacenter: dc}
-	if a.endpoints != nil {
-		return a.endpoints.Peers(ctx, req)
-	}
 	peers := []string{}
-	return peers, a.call(ctx, "Status.Peers", req, &peers)
+	err := a.RPC(ctx, "Status.Peers", req, &peers)
+	return peers, err
 }
 
 // Self is this agent's configuration, secrets hidden, and its place in the
@@ -181,7 +174,7 @@ func (a *Agent) Self() httpapi.Self {
 		},
 		DebugConfig: cfg.DebugMap(),
 		Coord:       coord,
-		Meta:        cfg.Node.Meta,
+		Meta:        nodeMeta(cfg),
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/rand"
 	"net"
+	"slices"
 
 	"lictor/agent/config"
 	"lictor/tlsutil"
@@ -20,15 +21,16 @@ type dev struct {
 
 func newDev(cfg *config.Config) (*dev, error) {
 	d := &dev{gossipKey: make([]byte, gossipKeyBytes)}
-	rand.Read(d.gossipKey) // never fails
-	ips := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	for _, a := range append(cfg.Network.Client, cfg.Network.AdvertiseLAN) {
-		if a.IsValid() && !a.IsUnspecified() {
-			ips = append(ips, net.IP(a.AsSlice()))
+	rand.Read(d.gossipKey)            // never fails
+	ips := []net.IP{net.IPv6loopback} // localhost and 127.0.0.1 are in every certificate
+	for _, a := range append(slices.Clone(cfg.Network.Client), cfg.Network.AdvertiseLAN) {
+		ip := net.IP(a.AsSlice())
+		if a.IsValid() && !a.IsUnspecified() && !ip.Equal(net.IPv4(127, 0, 0, 1)) && !slices.ContainsFunc(ips, ip.Equal) {
+			ips = append(ips, ip)
 		}
 	}
 	var err error
-	d.caPEM, d.certPEM, d.keyPEM, err = tlsutil.MakeDev(cfg.Node.Datacenter, cfg.Node.Domain, []string{"localhost"}, ips)
+	d.caPEM, d.certPEM, d.keyPEM, err = tlsutil.MakeDev(cfg.Node.Datacenter, cfg.Node.Domain, ips)
 	return d, err
 }
 

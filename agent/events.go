@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
@@ -99,16 +100,30 @@ func decodeUserEvent(b []byte) (wire.UserEvent, error) {
 	return ev, err
 }
 
-// forNode reports whether the event is for a node of this name. There are no
-// services on this agent yet, so an event for a service is for nobody. A filter
-// that is no regular expression drops the event.
-func forNode(ev wire.UserEvent, node string) bool {
-	if ev.ServiceFilter != "" {
+// isFor reports whether an event is for a node of this name with these services:
+// its name must match, and where the event is for services, one of them and, if
+// that is asked for, one of its tags. A filter that is no regular expression is
+// for nobody.
+func isFor(ev wire.UserEvent, node string, services map[string]*wire.NodeService) bool {
+	if ev.NodeFilter != "" && !matches(ev.NodeFilter, node) {
 		return false
 	}
-	if ev.NodeFilter == "" {
+	if ev.ServiceFilter == "" {
 		return true
 	}
-	re, err := regexp.Compile(ev.NodeFilter)
-	return err == nil && re.MatchString(node)
+	for _, s := range services {
+		if !matches(ev.ServiceFilter, s.Service) {
+			continue
+		}
+		if ev.TagFilter == "" || slices.ContainsFunc(s.Tags, func(tag string) bool { return matches(ev.TagFilter, tag) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches applies a filter that came with an event.
+func matches(filter, text string) bool {
+	re, err := regexp.Compile(filter)
+	return err == nil && re.MatchString(text)
 }

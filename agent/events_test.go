@@ -39,6 +39,10 @@ func TestUserEventRefusals(t *testing.T) {
 }
 
 func TestEventsAreForTheirNodes(t *testing.T) {
+	services := map[string]*wire.NodeService{
+		"w1": {ID: "w1", Service: "web", Tags: []string{"v1", "blue"}},
+		"d1": {ID: "d1", Service: "db"},
+	}
 	for _, row := range []struct {
 		ev   wire.UserEvent
 		node string
@@ -48,9 +52,16 @@ func TestEventsAreForTheirNodes(t *testing.T) {
 		{wire.UserEvent{NodeFilter: "web"}, "web-1", true},
 		{wire.UserEvent{NodeFilter: "^db"}, "web-1", false},
 		{wire.UserEvent{NodeFilter: "("}, "web-1", false},
-		{wire.UserEvent{ServiceFilter: "web"}, "web-1", false}, // there are no services yet
+		{wire.UserEvent{ServiceFilter: "web"}, "n", true},
+		{wire.UserEvent{ServiceFilter: "^we$"}, "n", false},
+		{wire.UserEvent{ServiceFilter: "("}, "n", false},
+		{wire.UserEvent{ServiceFilter: "web", TagFilter: "blue"}, "n", true},
+		{wire.UserEvent{ServiceFilter: "web", TagFilter: "green"}, "n", false},
+		{wire.UserEvent{ServiceFilter: "db", TagFilter: "blue"}, "n", false}, // another service has the tag
+		{wire.UserEvent{ServiceFilter: "web", TagFilter: "("}, "n", false},
+		{wire.UserEvent{NodeFilter: "^x", ServiceFilter: "web"}, "n", false},
 	} {
-		if got := forNode(row.ev, row.node); got != row.want {
+		if got := isFor(row.ev, row.node, services); got != row.want {
 			t.Errorf("%+v on %s: %v, want %v", row.ev, row.node, got, row.want)
 		}
 	}

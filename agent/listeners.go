@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"lictor/agent/config"
@@ -74,6 +75,17 @@ func listen(ctx context.Context, kind listenKind, addr string, auth bool, socket
 		return localrpc.Listen(ctx, addr, auth, sockets)
 	}
 	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+}
+
+// tellLocalRPC logs where the local RPC listens if it is not where the banner's
+// client address says: it stays on loopback when the API does not.
+func (a *Agent) tellLocalRPC(cfg *config.Config) {
+	for _, ln := range a.listeners[listenLocalRPC] {
+		at, err := netip.ParseAddrPort(ln.Addr().String())
+		if err != nil || !slices.Contains(cfg.Network.Client, at.Addr()) {
+			a.log.Info("the local RPC does not listen on client_addr", "addr", ln.Addr().String())
+		}
+	}
 }
 
 // port is the TCP port of the first listener of a kind, -1 without one, and 0

@@ -65,14 +65,22 @@ func (a *Agent) reload() (changed []string, err error) {
 	a.cfg.Store(next)
 	a.log.SetLevel(level)
 	a.metrics.reload(next.Telemetry)
+	a.registry.SetNodeMeta(nodeMeta(next))
+	a.registry.SetDiscardOutput(next.Health.DiscardOutput)
+	a.registry.Reload(next.Services, next.Checks)
+	a.watches.Replace(next.Watches)
 	a.conns.SetCallTimeout(next.Limits.RPCClientTimeout)
 	a.router.SetRate(next.Limits.RPCRate, next.Limits.RPCMaxBurst)
 	a.api.SetMaxConnsPerClient(next.Limits.HTTPMaxConnsPerClient)
-	if a.rpc != nil {
-		a.rpc.SetLimits(rpcLimits(next.Limits))
-		a.rpc.Recheck()
+	if a.server != nil {
+		if err := a.server.reload(old, next); err != nil {
+			a.log.Warn("Raft goes on with its old settings", "error", err)
+		}
 	}
 	a.conns.Recheck()
+	if a.server != nil && before[0] != a.tls.RPC() {
+		a.server.raft.CloseConns() // new ones are made under the new settings
+	}
 	a.api.Recheck()
 	if err := a.retag(next); err != nil {
 		a.log.Warn("the gossip tags still say what was true before the reload", "error", err)

@@ -13,7 +13,7 @@ import (
 func (a *Agent) Stats() map[string]map[string]string {
 	cfg := a.cfg.Load()
 	stats := map[string]map[string]string{
-		"agent": {"check_monitors": "0", "check_ttls": "0", "checks": "0", "services": "0"},
+		"agent": a.registry.Stats(),
 		"build": {
 			"prerelease":       version.Prerelease,
 			"revision":         version.Get().Revision,
@@ -33,14 +33,16 @@ func (a *Agent) Stats() map[string]map[string]string {
 	}
 	servers := server.Servers(a.lan.Members())
 	if cfg.Node.Server {
+		leader, _ := a.server.raft.Leader()
 		stats["consul"] = map[string]string{
 			"acl":               "disabled",
 			"bootstrap":         strconv.FormatBool(cfg.Server.Bootstrap),
 			"known_datacenters": strconv.Itoa(a.knownDatacenters()),
-			"leader":            "false",
-			"leader_addr":       "",
+			"leader":            strconv.FormatBool(a.server.raft.IsLeader()),
+			"leader_addr":       leader,
 			"server":            "true",
 		}
+		stats["raft"] = a.server.raft.Stats()
 	} else {
 		stats["consul"] = map[string]string{
 			"acl":           "disabled",

@@ -76,6 +76,9 @@ func (a *Agent) handleEvent(ev serf.Event) {
 	switch e := ev.(type) {
 	case serf.MemberEvent:
 		a.refresh()
+		if serverJoined(e) {
+			a.registry.SyncNow()
+		}
 	case serf.UserEvent:
 		name, ok := strings.CutPrefix(e.Name, server.EventPrefix)
 		if !ok {
@@ -90,7 +93,7 @@ func (a *Agent) handleEvent(ev serf.Event) {
 			u.Name = name
 		}
 		u.LTime = uint64(e.LTime)
-		if forNode(u, a.cfg.Load().Node.Name) {
+		if isFor(u, a.cfg.Load().Node.Name, a.registry.Services()) {
 			a.events.add(u)
 		}
 	}

@@ -93,7 +93,7 @@ func (f *targetFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.rpcAddr, "rpc-addr", "", "`address` of the agent's local RPC: host:port or unix:///path. Also LICTOR_RPC_ADDR or CONSUL_RPC_ADDR. The default is "+defaultRPCAddr+".")
 	fs.StringVar(&f.rpcAuth, "rpc-auth", "", "auth `key` of the local RPC. Others on this machine can see it in the process list: prefer -rpc-auth-file, LICTOR_RPC_AUTH or CONSUL_RPC_AUTH.")
 	fs.StringVar(&f.rpcAuthFile, "rpc-auth-file", "", "`file` that holds the auth key of the local RPC.")
-	fs.StringVar(&f.httpAddr, "http-addr", "", "`address` of an HTTP API to use instead of the local RPC: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. Any flag below chooses the HTTP API too, by default at "+defaultHTTPAddr+".")
+	fs.StringVar(&f.httpAddr, "http-addr", "", "`address` of an HTTP API to use instead of the local RPC: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. Any other flag for the HTTP API, such as -token or -ca-file, chooses it too, by default at "+defaultHTTPAddr+".")
 	fs.StringVar(&f.token, "token", "", "`token` for the HTTP API. Others on this machine can see it in the process list: prefer -token-file, LICTOR_HTTP_TOKEN or CONSUL_HTTP_TOKEN.")
 	fs.StringVar(&f.tokenFile, "token-file", "", "`file` that holds the token. Also LICTOR_HTTP_TOKEN_FILE or CONSUL_HTTP_TOKEN_FILE.")
 	fs.StringVar(&f.caFile, "ca-file", "", "CA `file` that HTTPS is verified with. Also LICTOR_CACERT or CONSUL_CACERT.")
@@ -123,6 +123,9 @@ func (f *targetFlags) resolve(fs *flag.FlagSet, getenv func(string) string) (tar
 		return target{HTTP: h}, err
 	}
 	t := target{RPCAddr: first(f.rpcAddr, env(getenv, "RPC_ADDR"), defaultRPCAddr)}
+	if strings.HasPrefix(t.RPCAddr, "http://") || strings.HasPrefix(t.RPCAddr, "https://") {
+		return target{}, fmt.Errorf("%s is the address of an HTTP API, not of a local RPC: use -http-addr", t.RPCAddr)
+	}
 	if !strings.Contains(t.RPCAddr, "://") {
 		if _, _, err := net.SplitHostPort(t.RPCAddr); err != nil {
 			t.RPCAddr = net.JoinHostPort(strings.Trim(t.RPCAddr, "[]"), defaultRPCPort)

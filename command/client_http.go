@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -83,7 +84,28 @@ func (h *httpClient) explain(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 		return fmt.Errorf("%w\nTried the HTTP API at %s. %s", err, h.addr, hintHTTP)
 	}
+	if hint := hintTLS(err); hint != "" {
+		return fmt.Errorf("%w\n%s", err, hint)
+	}
 	return err
+}
+
+// hintTLS is what to do about a TLS handshake that failed, if that is known.
+func hintTLS(err error) string {
+	var name x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &name):
+		return "Give a name that the certificate has with -tls-server-name, or use a certificate made with -additional-ipaddress or -additional-dnsname."
+	case errors.As(err, &authority):
+		return "Give the file of the CA that signed the agent's certificate with -ca-file or LICTOR_CACERT."
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "It is plain HTTP there: give the address with http://."
+	case errors.As(err, &op) && op.Op == "remote error":
+		return "The agent did not accept this end: where it has verify_incoming, give a certificate of its CA with -client-cert and -client-key."
+	}
+	return ""
 }
 
 func (h *httpClient) Members(_ context.Context, wan bool) ([]*api.AgentMember, error) {

@@ -2,7 +2,9 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -169,8 +171,19 @@ func TestHTTPOverASocketAndTLS(t *testing.T) {
 	host := strings.TrimPrefix(secure.URL, "https://")
 	// The module's own variable must not turn verification off behind our back.
 	t.Setenv("CONSUL_HTTP_SSL_VERIFY", "false")
-	if _, err := dialTest(t, &httpTarget{Addr: secure.URL}).Members(t.Context(), false); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, err := dialTest(t, &httpTarget{Addr: secure.URL}).Members(t.Context(), false); err == nil || !strings.Contains(err.Error(), "-ca-file") {
 		t.Errorf("a server that nobody vouches for: %v", err)
+	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	if _, err := dialTest(t, &httpTarget{Addr: secure.URL, TLS: api.TLSConfig{CAPem: ca, Address: "elsewhere"}}).Members(t.Context(), false); err == nil || !strings.Contains(err.Error(), "-tls-server-name") {
+		t.Errorf("a server of another name: %v", err)
+	}
+	demanding := httptest.NewUnstartedServer(handler)
+	demanding.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	demanding.StartTLS()
+	t.Cleanup(demanding.Close)
+	if _, err := dialTest(t, &httpTarget{Addr: demanding.URL, TLS: api.TLSConfig{CAPem: ca}}).Members(t.Context(), false); err == nil || !strings.Contains(err.Error(), "-client-cert") {
+		t.Errorf("a server that wants a certificate: %v", err)
 	}
 	unverified := &httpTarget{Addr: host, SSL: true, TLS: api.TLSConfig{InsecureSkipVerify: true}}
 	if _, err := dialTest(t, unverified).Members(t.Context(), false); err != nil {

@@ -23,6 +23,9 @@ func dialRPC(ctx context.Context, t target) (agentClient, error) {
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
 		return nil, fmt.Errorf("%w\nTried the local RPC at %s. %s", err, t.RPCAddr, hintRPC)
 	}
+	if errors.Is(err, localrpc.ErrProtocol) {
+		return nil, fmt.Errorf("%w: that is by default on port %s. An HTTP API is named with -http-addr", err, defaultRPCPort)
+	}
 	return nil, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/cli"
@@ -135,6 +136,9 @@ func (c *command) Help() string {
 		if kind != "" {
 			kind = "=<" + kind + ">"
 		}
+		if f.DefValue != "" && kind != "" && !slices.Contains(noDefault, f.DefValue) {
+			text += " (default " + f.DefValue + ")"
+		}
 		fmt.Fprintf(out, "\n  -%s%s\n%s", f.Name, kind, indent(wrap(upperFirst(text), 72), "     "))
 	})
 	if own.Len() > 0 {
@@ -145,6 +149,10 @@ func (c *command) Help() string {
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
+
+// noDefault are the values that flags have which were not given, and which say
+// nothing to the reader of a help text.
+var noDefault = []string{"0", "-1", ".*"}
 
 // AutocompleteArgs completes positional arguments.
 func (c *command) AutocompleteArgs() complete.Predictor {

@@ -221,10 +221,13 @@ func TestOutputs(t *testing.T) {
 		{"completion nothing", "completion", nil, 1, "", "Name one shell", ""},
 
 		{"no command", "", nil, 127, "", "Available commands", ""},
-		{"unknown command", "nope", nil, 127, "", "Available commands", ""},
+		{"unknown command", "nope", nil, 127, "", "Unknown command: \"nope\"\n\nUsage: lictor", ""},
+		{"a command of the family", "kv get x", nil, 127, "", "Unknown command: \"kv\" (the family has it, lictor does not)\n\nUsage: lictor", ""},
+		{"unknown subcommand", "tls nope", nil, 1, "", "Unknown subcommand of tls: \"nope\"\n\nUsage: lictor tls <subcommand>", ""},
 		{"group", "tls", nil, 1, "", "Usage: lictor tls <subcommand>", ""},
 		{"group in a group", "tls cert", nil, 1, "", "Usage: lictor tls cert <subcommand>", ""},
 		{"unknown flag", "members -x", nil, 1, "", "flag provided but not defined: -x\n\nUsage: lictor members", ""},
+		{"an HTTP address for the local RPC", "members -rpc-addr http://a:1", &fakeAgent{}, 1, "", "use -http-addr", ""},
 		{"flags of both kinds", "members -rpc-addr a:1 -http-addr b:1", &fakeAgent{}, 1, "", "give flags of one kind", ""},
 	}
 	for _, tt := range tests {
@@ -256,6 +259,24 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// inspect *.pem is what the guide says, and a folder of certificates has keys in it.
+func TestInspectSkipsKeys(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, args := range []string{"tls ca create", "tls cert create -server"} {
+		if got := lictor(t, nil, nil, strings.Fields(args)...); got.status != 0 {
+			t.Fatalf("%s: %+v", args, got)
+		}
+	}
+	all, err := filepath.Glob("*.pem")
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%q, %v", all, err)
+	}
+	got := lictor(t, nil, nil, append([]string{"tls", "cert", "inspect", "-days", "30"}, all...)...)
+	if got.status != 0 || got.errOut != "" || strings.Count(got.out, "a private key: skipped") != 2 || strings.Count(got.out, "Serial:") != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestHelpOfEveryCommand(t *testing.T) {
 	for name := range commands(&environment{ui: cli.NewMockUi()}) {
 		for _, h := range []string{"-h", "-help", "--help"} {
@@ -263,6 +284,15 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			if got.status != 0 || got.out == "" || got.errOut != "" {
 				t.Errorf("%s %s: status %d, output %q, errors %q", name, h, got.status, got.out, got.errOut)
 			}
+		}
+	}
+	for args, part := range map[string]string{
+		"tls cert create -h": "(default 365)",
+		"agent -h":           "-grpc-port=<port>\n     Any port; accepted, without effect",
+		"members -h":         "Any other flag for the HTTP API",
+	} {
+		if got := lictor(t, nil, nil, strings.Fields(args)...); !strings.Contains(got.out, part) {
+			t.Errorf("%s does not say %q:\n%s", args, part, got.out)
 		}
 	}
 	if got := lictor(t, nil, nil, "-h"); got.status != 0 || !strings.Contains(got.out, "members") {

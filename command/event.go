@@ -19,7 +19,7 @@ func eventCommand() *command {
 			ev := &wire.UserEvent{Version: 1}
 			dc := fs.String("datacenter", "", "Fire in this `datacenter`. The default is the agent's own.")
 			fs.Bool("stale", false, "Accepted for the family's scripts: an event is never a stale read.")
-			fs.StringVar(&ev.Name, "name", "", "Required. `name` of the event.")
+			fs.StringVar(&ev.Name, "name", "", "`name` of the event; required.")
 			fs.StringVar(&ev.NodeFilter, "node", "", "Only nodes whose name matches this `expression`.")
 			fs.StringVar(&ev.ServiceFilter, "service", "", "Only nodes with a service that matches this `expression`.")
 			fs.StringVar(&ev.TagFilter, "tag", "", "Only services with a tag that matches this `expression`; needs -service.")

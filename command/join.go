@@ -47,6 +47,6 @@ func joinCommand() *command {
 // enterpriseFlags are accepted for scripts written for the family's enterprise
 // product, and have no effect.
 func enterpriseFlags(fs *flag.FlagSet) {
-	fs.String("namespace", "", "accepted, without effect: `name`")
-	fs.String("partition", "", "accepted, without effect: `name`")
+	fs.String("namespace", "", "any `name`; accepted, without effect")
+	fs.String("partition", "", "any `name`; accepted, without effect")
 }

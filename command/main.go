@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/hashicorp/cli"
@@ -60,6 +61,9 @@ func run(env *environment, args []string, stdout, stderr io.Writer) int {
 	c := cli.NewCLI(program, "")
 	c.Args = args
 	c.Commands = commands(env)
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && c.Commands[args[0]] == nil {
+		fmt.Fprintf(stderr, "Unknown command: %q%s\n\n", args[0], notHere[args[0]])
+	}
 	c.HelpWriter = stdout
 	c.ErrorWriter = stderr
 	status, err := c.Run()
@@ -89,11 +93,21 @@ func commands(env *environment) map[string]cli.CommandFactory {
 	}
 	for name, synopsis := range groups {
 		if _, ok := all[name]; !ok {
-			all[name] = func() (cli.Command, error) { return &group{name, synopsis}, nil }
+			all[name] = func() (cli.Command, error) { return &group{env, name, synopsis}, nil }
 		}
 	}
 	return all
 }
+
+// notHere says of the family's commands that this program does not have them.
+var notHere = func() map[string]string {
+	out := map[string]string{}
+	for _, name := range strings.Fields("acl catalog config connect debug exec intention kv lock login logout maint operator " +
+		"peering resource rtt services snapshot troubleshoot watch") {
+		out[name] = " (the family has it, " + program + " does not)"
+	}
+	return out
+}()
 
 // groups are the names that only hold subcommands.
 var groups = map[string]string{
@@ -103,9 +117,17 @@ var groups = map[string]string{
 }
 
 // group is a name that only holds subcommands: it prints its help, and fails.
-type group struct{ name, synopsis string }
+type group struct {
+	env            *environment
+	name, synopsis string
+}
 
-func (g *group) Run([]string) int { return cli.RunResultHelp }
+func (g *group) Run(args []string) int {
+	if len(args) > 0 {
+		g.env.ui.Error(fmt.Sprintf("Unknown subcommand of %s: %q\n", g.name, args[0]))
+	}
+	return cli.RunResultHelp
+}
 
 func (g *group) Synopsis() string { return g.synopsis }
 

@@ -120,8 +120,8 @@ func tlsCertCreateCommand() *command {
 }
 
 func caFlags(fs *flag.FlagSet, ca, key *string) {
-	fs.StringVar(ca, "ca", domainMark+"-agent-ca.pem", "`file` with the CA's certificate")
-	fs.StringVar(key, "key", domainMark+"-agent-ca-key.pem", "`file` with the CA's key")
+	fs.StringVar(ca, "ca", domainMark+"-agent-ca.pem", "`file` with the CA's certificate; "+domainMark+" stands for -domain")
+	fs.StringVar(key, "key", domainMark+"-agent-ca-key.pem", "`file` with the CA's key; "+domainMark+" stands for -domain")
 }
 
 func (in *invocation) issue(r tlsutil.CertRequest, caFile, keyFile string) int {

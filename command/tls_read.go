@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,7 +20,7 @@ func tlsCertInspectCommand() *command {
 		args:     "FILE...",
 		synopsis: "Shows what is in certificates and what peers would make of them",
 		about: "Shows the subject, names, role, issuer, dates and key of each certificate, whether it chains to -ca, and what each verify setting " +
-			"of a peer in -dc would make of it. The exit code is 1 where a file cannot be read or is no certificate, and with -days where one ends too soon.",
+			"of a peer in -dc would make of it. The exit code is 1 where a file cannot be read or is no certificate, and with -days where one ends too soon. Private keys are skipped.",
 		define: func(fs *flag.FlagSet) action {
 			ca := fs.String("ca", "", "`file` with the CA to check the chain against")
 			dc := fs.String("dc", "dc1", "`datacenter` whose names peers would ask for")
@@ -42,6 +43,10 @@ func tlsCertInspectCommand() *command {
 					var r *tlsutil.Report
 					if err == nil {
 						r, err = tlsutil.Inspect(b, caPEM, strings.ToLower(*dc), *domain, now)
+					}
+					if errors.Is(err, tlsutil.ErrOnlyKey) { // so that *.pem may be said
+						in.ui.Output(file + "\n  a private key: skipped")
+						continue
 					}
 					if err != nil {
 						in.ui.Error(fmt.Sprintf("%s: %s", file, err))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -107,7 +108,7 @@ func (w *logWriter) Write(b []byte) (int, error) {
 			break
 		}
 	}
-	line, peer := cutPeer(line)
+	line, peer := cutPeer(cutMeta(oneLine(line)))
 	if peer == "" {
 		w.log.Log(level, line)
 		return len(b), nil
@@ -132,6 +133,33 @@ func (w *logWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// oneLine writes out control characters: a peer's name is part of some lines, and
+// must neither begin one of its own nor speak to a terminal.
+func oneLine(s string) string {
+	if !strings.ContainsFunc(s, unicode.IsControl) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&b, "\\x%02x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// cutMeta takes two encoded tag lists off memberlist's line about a member that
+// sets its own entry right, as every agent does after a restart: a kilobyte of
+// numbers that says nothing to anybody.
+func cutMeta(line string) string {
+	if head, _, ok := strings.Cut(line, " meta:(["); ok {
+		return head
+	}
+	return line
+}
+
 // cutPeer takes memberlist's "from=addr" off the end of a line.
 func cutPeer(line string) (rest, peer string) {
 	i := strings.LastIndex(line, "from=")
@@ -142,7 +170,8 @@ func cutPeer(line string) (rest, peer string) {
 }
 
 // Limits on log lines that peers cause: one line per reason and address in this
-// time, for this many addresses at once.
+// time, for this many addresses at once. All addresses beyond those count as
+// one: somebody who has many does not silence the log.
 const (
 	limitEvery = 10 * time.Second
 	limitPeers = 1024
@@ -181,7 +210,10 @@ func (l *limiter) okString(reason, peer string) bool {
 			}
 		}
 		if len(l.last) >= limitPeers {
-			return false
+			key = reason + "|"
+			if t, ok := l.last[key]; ok && now.Sub(t) < limitEvery {
+				return false
+			}
 		}
 	}
 	l.last[key] = now

@@ -264,6 +264,22 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("mode of %s's: %v, %v", n, st.Mode(), err)
 		}
 	}
+	// What Serf wrote over the old file is replaced by a whole one, and what
+	// somebody else wrote is not.
+	poll(t, "a file of our own", func() bool {
+		b, err := os.ReadFile(path("a"))
+		return err == nil && bytes.Equal(b, encodeKeyring(a.keyring))
+	})
+	edited := []byte(`["` + b64A + `"]`)
+	if err := os.WriteFile(path("c"), edited, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := pools[2].secureOnce(path("c")); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(path("c")); err != nil || !bytes.Equal(b, edited) {
+		t.Errorf("a file that was edited has been overwritten: %v", err)
+	}
 	for _, p := range pools {
 		p.Shutdown()
 	}
@@ -312,6 +328,13 @@ func TestStartWithoutKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused()
+	marker := filepath.Join(dir, "local.encrypted")
+	if err := errors.Join(os.Remove(marker), os.Mkdir(marker, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), c); !errors.Is(err, ErrKeyMissing) {
+		t.Errorf("with a marker that cannot be read: %v", err)
+	}
 	c.Keyring.AllowPlaintext = true
 	if p := open(t, c); p.Encrypted() || !strings.Contains(log.String(), "GOSSIP IS PLAINTEXT") {
 		t.Errorf("encrypted: %v, log:\n%s", p.Encrypted(), log)
@@ -410,6 +433,50 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// An id that a living member has is not taken by another one, at whichever
+// member it comes in first.
+func TestConflictingIDs(t *testing.T) {
+	ca, _ := config("a", keyA)
+	cb, _ := config("b", keyA)
+	a, b := open(t, ca), open(t, cb)
+	join(t, b, a)
+	cc, _ := config("c", keyA)
+	cc.NodeID, cc.Tags["id"] = "id-b", "id-b"
+	c := open(t, cc)
+	n, failed := c.Join(context.Background(), []string{a.cfg.Bind.String()})
+	if n != 0 || !strings.Contains(fmt.Sprint(failed), "conflicting node ID") {
+		t.Errorf("%d joined, %v", n, failed)
+	}
+	for _, p := range []*Pool{a, b} {
+		if s := status(p, "c"); s != serf.StatusNone {
+			t.Errorf("%s sees it as %s", p.cfg.Node, s)
+		}
+	}
+	// Renamed and started again where it was, it is the same agent.
+	b.Shutdown()
+	renamed := cb
+	renamed.Node = "b2"
+	join(t, open(t, renamed), a)
+}
+
+// What every agent logs after a restart is a line, not a page of numbers, and
+// the pool has a name in JSON too.
+func TestLogLinesArePlain(t *testing.T) {
+	var out bytes.Buffer
+	log := hclog.New(&hclog.LoggerOptions{Output: &out, JSONFormat: true})
+	w := newLogger(log, func() string { return "" })
+	w.Print("[WARN] memberlist: Refuting an alive message for 'n1' (127.0.0.1:8301) meta:([255 142 162] VS [255 142 164]), vsn:([1 5] VS [1 5])")
+	if got := out.String(); !strings.Contains(got, "for 'n1' (127.0.0.1:8301)\"") || strings.Contains(got, "255") {
+		t.Errorf("logged %s", got)
+	}
+	out.Reset()
+	c, _ := config("json", nil)
+	c.Log = log
+	if open(t, c); !strings.Contains(out.String(), `"pool":"LAN"`) {
+		t.Errorf("logged %s", out.String())
+	}
+}
+
 // What a peer can put into tags or into a library's log line never stops us.
 func FuzzPeerText(f *testing.F) {
 	f.Add("[ERR] memberlist: failed to receive: No installed keys could decrypt the message from=127.0.0.1:1", "consul", "dc1", "x")
@@ -422,10 +489,22 @@ func FuzzPeerText(f *testing.F) {
 		}
 		m := &serf.Member{Name: id, Tags: map[string]string{"role": role, "dc": dc, "id": id}}
 		for _, kind := range []Kind{LAN, WAN} {
-			r := &mergeRules{kind: kind, dc: "dc1", id: "me", name: "me", log: hclog.NewNullLogger()}
+			r := &mergeRules{kind: kind, dc: "dc1", id: "me", name: "me", log: hclog.NewNullLogger(), known: func() []serf.Member { return nil }}
 			if err := r.NotifyMerge([]*serf.Member{m, m}); err == nil && kind == LAN && dc != "dc1" {
 				t.Errorf("a member of %q was let in", dc)
 			}
 		}
 	})
+}
+
+// A peer's name cannot make a line of its own in the log, nor reach a terminal
+// as anything but text.
+func TestLogLinesStayLines(t *testing.T) {
+	log := &logBuffer{}
+	l := newLogger(hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Debug}), func() string { return "" })
+	l.Print("[INFO] serf: EventMemberJoin: evil\n2026-01-01T00:00:00.000Z [ERROR] agent: forged\x1b[2J 127.0.0.1")
+	l.Print("[ERR] memberlist: evil\nforged from=127.0.0.1:1\nforged")
+	if text := log.String(); strings.Count(text, "\n") != 2 || strings.ContainsRune(text, 0x1b) {
+		t.Errorf("got %q", text)
+	}
 }

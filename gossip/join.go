@@ -62,23 +62,23 @@ type RetryOptions struct {
 // error says that Max rounds have failed; it is nil once joined, and when ctx
 // ends.
 func (p *Pool) RetryJoin(ctx context.Context, o RetryOptions) error {
-	p.log.Info("joining", "pool", p.cfg.Kind, "addrs", o.Addrs)
+	p.log.Info("joining", "pool", p.cfg.Kind.String(), "addrs", o.Addrs)
 	for round := 1; ; round++ {
 		n, failed := p.Join(ctx, o.Addrs)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if n > 0 {
-			p.log.Info("joined", "pool", p.cfg.Kind, "contacted", n)
+			p.log.Info("joined", "pool", p.cfg.Kind.String(), "contacted", n)
 			return nil
 		}
 		for _, f := range failed {
-			p.log.Warn("join failed", "pool", p.cfg.Kind, "addr", f.Addr, "error", f.Err)
+			p.log.Warn("join failed", "pool", p.cfg.Kind.String(), "addr", f.Addr, "error", f.Err)
 		}
 		if o.Max > 0 && round >= o.Max {
 			return fmt.Errorf("no address could be joined in %d rounds", round)
 		}
-		p.log.Warn("no address could be joined, will try again", "pool", p.cfg.Kind, "in", o.Interval)
+		p.log.Warn("no address could be joined, will try again", "pool", p.cfg.Kind.String(), "in", o.Interval)
 		select {
 		case <-ctx.Done():
 			return nil

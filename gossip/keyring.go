@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -14,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/memberlist"
@@ -82,7 +84,7 @@ func (c Config) loadKeyring(log hclog.Logger) (*memberlist.Keyring, error) {
 	}
 	if !slices.ContainsFunc(stored, func(s []byte) bool { return hmac.Equal(s, k.Key) }) {
 		log.Warn("the keyring file holds other keys than encrypt, and it counts: use the keyring command to change keys",
-			"pool", c.Kind, "file", k.Path, "file_key", Fingerprint(stored[0]), "encrypt_key", Fingerprint(k.Key))
+			"pool", c.Kind.String(), "file", k.Path, "file_key", Fingerprint(stored[0]), "encrypt_key", Fingerprint(k.Key))
 	}
 	return memberlist.NewKeyring(stored, stored[0])
 }
@@ -93,8 +95,11 @@ func (c Config) withoutKey(stored [][]byte, log hclog.Logger) error {
 	if len(stored) > 0 {
 		had = fmt.Sprintf("%s holds a key (fingerprint %s)", c.Keyring.Path, Fingerprint(stored[0]))
 	} else if m := c.marker(); m != "" {
-		if b, err := os.ReadFile(m); err == nil {
+		switch b, err := os.ReadFile(m); {
+		case err == nil:
 			had = fmt.Sprintf("%s says that this node had one (fingerprint %.16q)", m, strings.TrimSpace(string(b)))
+		case !errors.Is(err, fs.ErrNotExist):
+			had = fmt.Sprintf("%s is there and cannot be read (%v)", m, err)
 		}
 	}
 	if had == "" {
@@ -103,7 +108,7 @@ func (c Config) withoutKey(stored [][]byte, log hclog.Logger) error {
 	if !c.Keyring.AllowPlaintext {
 		return fmt.Errorf("%w: encrypt is not set, but %s; set encrypt, or encrypt_allow_plaintext = true to lower the security of this node to plaintext gossip", ErrKeyMissing, had)
 	}
-	log.Warn("GOSSIP IS PLAINTEXT because encrypt_allow_plaintext says so, although this node had a key", "pool", c.Kind, "was", had)
+	log.Warn("GOSSIP IS PLAINTEXT because encrypt_allow_plaintext says so, although this node had a key", "pool", c.Kind.String(), "was", had)
 	return nil
 }
 
@@ -168,18 +173,9 @@ func (c Config) persist(ring *memberlist.Keyring) error {
 		}
 		return nil
 	}
-	keys := ring.GetKeys()
 	if path := c.Keyring.Path; path != "" {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			encoded := make([]string, len(keys))
-			for i, k := range keys {
-				encoded[i] = base64.StdEncoding.EncodeToString(k)
-			}
-			b, err := json.Marshal(encoded)
-			if err != nil {
-				return err
-			}
-			if err := writeFile(path, b); err != nil {
+			if err := writeFile(path, encodeKeyring(ring)); err != nil {
 				return fmt.Errorf("gossip: write keyring: %w", err)
 			}
 		}
@@ -187,10 +183,71 @@ func (c Config) persist(ring *memberlist.Keyring) error {
 	if marker == "" {
 		return nil
 	}
-	if err := writeFile(marker, []byte(Fingerprint(keys[0])+"\n")); err != nil {
+	if err := writeFile(marker, []byte(Fingerprint(ring.GetPrimaryKey())+"\n")); err != nil {
 		return fmt.Errorf("gossip: write %s: %w", marker, err)
 	}
 	return nil
+}
+
+// encodeKeyring is the content of a keyring file: a JSON list of base64 keys,
+// the primary one first.
+func encodeKeyring(ring *memberlist.Keyring) []byte {
+	keys := ring.GetKeys()
+	b := []byte{'['}
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, k)
+		b = append(b, '"')
+	}
+	return append(b, ']')
+}
+
+// secureEvery is how often the keyring file is looked at.
+const secureEvery = time.Second
+
+// secureKeyring makes changes of the keyring last, until the pool stops. Serf
+// writes the file over itself, and not through to the disk: what it has written
+// is replaced by a complete file with the same keys. A file that somebody has
+// edited or taken away is left as it is.
+func (p *Pool) secureKeyring() {
+	tick := time.NewTicker(secureEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+		}
+		if err := p.secureOnce(p.cfg.Keyring.Path); err != nil && p.limit.ok("keyring file", nil) {
+			p.log.Error("the keyring file could not be written", "file", p.cfg.Keyring.Path, "error", err)
+		}
+	}
+}
+
+func (p *Pool) secureOnce(path string) error {
+	was, err := os.ReadFile(path)
+	ring := encodeKeyring(p.keyring)
+	if err != nil || bytes.Equal(was, ring) {
+		return nil
+	}
+	var bare bytes.Buffer
+	if json.Compact(&bare, was) != nil || !bytes.Equal(bare.Bytes(), ring) {
+		return nil // not what Serf has written
+	}
+	for {
+		if err := writeFile(path, ring); err != nil {
+			return err
+		}
+		// A change that Serf made meanwhile may have been written before ours.
+		now := encodeKeyring(p.keyring)
+		if bytes.Equal(now, ring) {
+			return nil
+		}
+		ring = now
+	}
 }
 
 // writeFile writes a file of mode 0600 under a temporary name and renames it.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -99,6 +100,9 @@ type Pool struct {
 	serf    *serf.Serf
 	keyring *memberlist.Keyring // nil without encryption
 	leave   func() error
+	limit   *limiter // of log lines
+	// started is serf once Open has it, for what Serf itself calls meanwhile.
+	started atomic.Pointer[serf.Serf]
 
 	mu     sync.Mutex // guards the fields below
 	subs   map[*Subscription]struct{}
@@ -115,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (_ *Pool, err error) {
 	if cfg.Log == nil {
 		cfg.Log = hclog.NewNullLogger()
 	}
-	p := &Pool{cfg: cfg, log: cfg.Log, subs: map[*Subscription]struct{}{}, stop: make(chan struct{})}
+	p := &Pool{cfg: cfg, log: cfg.Log, subs: map[*Subscription]struct{}{}, stop: make(chan struct{}), limit: newLimiter()}
 	if p.keyring, err = cfg.loadKeyring(p.log); err != nil {
 		return nil, err
 	}
@@ -138,9 +142,13 @@ func Open(ctx context.Context, cfg Config) (_ *Pool, err error) {
 		p.pump.Wait()
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
+	p.started.Store(p.serf)
 	p.leave = sync.OnceValue(p.serf.Leave)
+	if p.keyring != nil && cfg.Keyring.Path != "" {
+		p.pump.Go(p.secureKeyring)
+	}
 	primary, _ := p.Fingerprints()
-	p.log.Info("pool started", "pool", cfg.Kind, "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
+	p.log.Info("pool started", "pool", cfg.Kind.String(), "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
 	return p, nil
 }
 
@@ -149,6 +157,16 @@ func (c Config) name() string {
 		return c.Node + "." + c.Datacenter
 	}
 	return c.Node
+}
+
+// announced is the address that other members know this node by, as far as it
+// is configured.
+func (c Config) announced() netip.AddrPort {
+	addr := c.Advertise.Addr()
+	if !addr.IsValid() || addr.IsUnspecified() {
+		addr = c.Bind.Addr()
+	}
+	return netip.AddrPortFrom(addr.Unmap(), orDefault(c.Advertise.Port(), c.Bind.Port()))
 }
 
 func (p *Pool) serfConfig(t memberlist.Transport, events chan serf.Event) *serf.Config {
@@ -165,7 +183,7 @@ func (p *Pool) serfConfig(t memberlist.Transport, events chan serf.Event) *serf.
 	sc.LeavePropagateDelay = orDefault(c.LeavePropagateDelay, defaultLeavePropagate)
 	sc.MinQueueDepth, sc.QueueDepthWarning = minQueueDepth, queueDepthWarning
 	sc.KeyringFile = c.Keyring.Path
-	sc.Merge = &mergeRules{kind: c.Kind, dc: c.Datacenter, id: c.NodeID, name: c.name(), log: p.log}
+	sc.Merge = &mergeRules{kind: c.Kind, dc: c.Datacenter, id: c.NodeID, name: c.name(), addr: c.announced(), log: p.log, known: p.known}
 	sc.ReconnectTimeoutOverride = reconnectOverride{}
 	// A client that finds its name taken gives way to the majority's; a server
 	// does not, or a stranger's join could take it out (wire.md, 5.4).
@@ -183,7 +201,7 @@ func (p *Pool) serfConfig(t memberlist.Transport, events chan serf.Event) *serf.
 	if a := c.Advertise.Addr(); a.IsValid() && !a.IsUnspecified() {
 		mc.AdvertiseAddr = a.String()
 	}
-	mc.AdvertisePort = int(orDefault(c.Advertise.Port(), c.Bind.Port()))
+	mc.AdvertisePort = int(c.announced().Port())
 	mc.GossipVerifyIncoming = c.Keyring.VerifyIncoming
 	mc.GossipVerifyOutgoing = c.Keyring.VerifyOutgoing
 	mc.DeadNodeReclaimTime = 30 * time.Second
@@ -222,6 +240,14 @@ func (reconnectOverride) ReconnectTimeout(m *serf.Member, def time.Duration) tim
 		return d
 	}
 	return def
+}
+
+// known is Members while Serf may still be starting.
+func (p *Pool) known() []Member {
+	if s := p.started.Load(); s != nil {
+		return s.Members()
+	}
+	return nil
 }
 
 // Members are all members that are known, also failed and left ones.

@@ -49,6 +49,32 @@ func (c *Call) Reply(v any) error {
 	return c.c.flush()
 }
 
+// UntilGone is for a handler that may wait for long. The context it returns ends
+// with ctx, and as soon as the caller has given up: closed its stream, or lost its
+// connection. The handler calls stop before it returns, and may reply before or
+// after that.
+func (c *Call) UntilGone(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	br, conn := c.c.w.br, c.c.conn
+	if br.Buffered() > 0 {
+		return ctx, cancel // the next request is here: its sender waits for both
+	}
+	conn.SetReadDeadline(time.Time{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := br.Peek(1); err != nil {
+			cancel()
+		}
+	}()
+	return ctx, func() {
+		conn.SetReadDeadline(past) // ends the Peek
+		<-done
+		conn.SetReadDeadline(time.Time{})
+		cancel()
+	}
+}
+
 // Send sends one frame after Reply, in a method whose row says Stream. It blocks
 // until the connection takes it, at most the write timeout; after an error the
 // stream is over.
@@ -74,9 +100,6 @@ type conversation struct {
 	// Limits.IdleTimeout.
 	single bool
 }
-
-// requestTime is how long a request may take to arrive from its first byte on.
-const requestTime = 10 * time.Second
 
 // errRefused ends a conversation whose last answer was a refusal.
 var errRefused = errors.New("rpc: conversation ended")
@@ -125,7 +148,7 @@ func (c *conversation) read() (header, error) {
 	arrive := func() {
 		if !timed && !c.of.pending() {
 			timed = true
-			c.conn.SetReadDeadline(time.Now().Add(requestTime))
+			c.conn.SetReadDeadline(time.Now().Add(l.RequestTimeout))
 		}
 	}
 	c.w.sc.reset(l.HeaderBytes, maxElements)
@@ -170,9 +193,7 @@ func (c *conversation) answer(ctx context.Context, head header) error {
 		return c.fail(name, head.seq, fmt.Errorf("%w: %s may be called by %s, and this connection is %s",
 			ErrPermissionDenied, name, row.Access, peer.Classes()))
 	}
-	if !c.of.begin() {
-		return errRefused
-	}
+	c.of.begin()
 	defer c.of.end()
 	metrics.IncrCounter([]string{"rpc", "request"}, 1)
 	call := &Call{Peer: peer, Method: name, c: c, seq: head.seq, stream: row.Stream}

@@ -63,6 +63,7 @@ func (e RemoteError) Error() string { return string(e) }
 // Limits bounds what peers may use. A zero field takes its default.
 type Limits struct {
 	HandshakeTimeout  time.Duration // accept to first complete request header; 5s
+	RequestTimeout    time.Duration // a later request, first byte to last; and the body of the first; 10s
 	IdleTimeout       time.Duration // a single conversation between requests; 60s
 	WriteTimeout      time.Duration // one write of a reply or frame; 10s
 	DrainTimeout      time.Duration // calls in flight on a connection that Recheck refuses; 5s
@@ -70,13 +71,17 @@ type Limits struct {
 	MaxConns          int           // all connections; 4096
 	MaxPending        int           // connections before their first request header; 512
 	MaxStreams        int           // open streams of one session; 1024
-	MaxTotalStreams   int           // open streams of all sessions; 65536
-	HeaderBytes       int           // request header; 512
-	BodyBytes         int           // request body; 1 MiB
+	// MaxStreamsPerClient bounds the open streams of all sessions from one
+	// address; 8192.
+	MaxStreamsPerClient int
+	MaxTotalStreams     int // open streams of all sessions; 65536
+	HeaderBytes         int // request header; 512
+	BodyBytes           int // request body; 1 MiB
 }
 
 func (l Limits) withDefaults() Limits {
 	setDefault(&l.HandshakeTimeout, 5*time.Second)
+	setDefault(&l.RequestTimeout, 10*time.Second)
 	setDefault(&l.IdleTimeout, time.Minute)
 	setDefault(&l.WriteTimeout, 10*time.Second)
 	setDefault(&l.DrainTimeout, 5*time.Second)
@@ -84,6 +89,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxConns, 4096)
 	setDefault(&l.MaxPending, 512)
 	setDefault(&l.MaxStreams, 1024)
+	setDefault(&l.MaxStreamsPerClient, 8192)
 	setDefault(&l.MaxTotalStreams, 65536)
 	setDefault(&l.HeaderBytes, 512)
 	setDefault(&l.BodyBytes, 1<<20)

@@ -12,7 +12,9 @@ func malformed(err error) bool {
 	return errors.Is(err, errTooLarge) || errors.Is(err, errTooDeep) || errors.Is(err, errTooMany) || errors.Is(err, errMalformed)
 }
 
-// One line per reason and peer in this time, for this many peers at once.
+// One line per reason and peer in this time, for this many peers at once. All
+// peers beyond those count as one: somebody who has many addresses does not
+// silence the log.
 const (
 	logEvery = 10 * time.Second
 	logPeers = 1024
@@ -47,7 +49,10 @@ func (l *logLimit) ok(reason string, peer netip.Addr) bool {
 			}
 		}
 		if len(l.last) >= logPeers {
-			return false
+			k = logKey{reason: reason}
+			if t, ok := l.last[k]; ok && now.Sub(t) < logEvery {
+				return false
+			}
 		}
 	}
 	l.last[k] = now

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -136,13 +137,8 @@ func (s *session) over() bool {
 // decide for the others.
 func (p *Pool) open(e *entry, key string, t Target) {
 	defer close(e.ready)
-	conn, tlsConn, err := p.dial(p.base, t, ByteMux)
-	if err == nil {
-		e.s = &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, lastUsed: time.Now()}
-		if e.s.mux, err = yamux.Client(&frameConn{Conn: e.s.conn}, muxConfig(p.log, 10*time.Second)); err != nil {
-			conn.Close()
-		}
-	}
+	var err error
+	e.s, err = p.connect(t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
@@ -159,6 +155,60 @@ func (p *Pool) open(e *entry, key string, t Target) {
 			e.err = errRetired
 		}
 	}
+}
+
+// connect dials t as the settings say and starts a session.
+//
+// Where they say plaintext (verify_outgoing is off) and the server refuses it,
+// it is dialled again with TLS, if there is a certificate to show and a CA to
+// verify with: in a cluster on its way to TLS, servers require it before all
+// their callers have been told to. A ping finds that out before the first call,
+// which might not be one that can be sent twice. It never goes the other way.
+func (p *Pool) connect(t Target) (*session, error) {
+	conf, err := p.outgoing(t)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.start(t, conf)
+	if err != nil || conf != nil || p.cfg.TLS == nil {
+		return s, err
+	}
+	if conf = p.cfg.TLS.FallbackRPC(); conf == nil {
+		return s, nil
+	}
+	stop := context.AfterFunc(p.base, s.close) // ends the ping
+	_, err = s.mux.Ping()
+	stop()
+	if err == nil {
+		return s, nil
+	}
+	refusal, _ := s.why(err)
+	s.close()
+	if s, err = p.start(t, conf); err != nil {
+		return nil, fmt.Errorf("%w; and with TLS: %w", refusal, err)
+	}
+	if p.say.ok("fallback", parseIP(t.Addr)) {
+		p.log.Info("this server refuses plaintext: calls to it go over TLS, although verify_outgoing is off", "server", t.Name, "addr", t.Addr)
+	}
+	return s, nil
+}
+
+// start dials t and starts a session on the connection.
+func (p *Pool) start(t Target, conf *tls.Config) (*session, error) {
+	var settings tlsutil.Settings
+	if p.cfg.TLS != nil {
+		settings = p.cfg.TLS.RPC() // before dialling: it may be under newer ones, never under older
+	}
+	conn, tlsConn, err := p.dial(p.base, t, ByteMux, conf)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{target: t, conn: &watchedConn{Conn: conn}, tls: tlsConn, settings: settings, lastUsed: time.Now()}
+	if s.mux, err = yamux.Client(&frameConn{Conn: s.conn}, muxConfig(p.log, 10*time.Second)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // explain logs why a server could not be reached, and makes the error that the
@@ -183,9 +233,16 @@ func parseIP(addr string) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
+// maxSessions is how many sessions one call tries: they may be retired under it
+// by a reload, and a server that hangs up on each must not be dialled in a loop.
+const maxSessions = 4
+
+// errHangsUp: no session lasted long enough for a stream.
+var errHangsUp = errors.New("the server closes connections as soon as they are open: its log says why")
+
 // acquire returns a stream to t for one call, and its session.
 func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, error) {
-	for {
+	for tried := 1; ; tried++ {
 		s, err := p.session(ctx, t)
 		if err == nil {
 			var cs *callStream
@@ -201,6 +258,9 @@ func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, er
 		}
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
+		}
+		if tried == maxSessions {
+			return nil, nil, fmt.Errorf("rpc: %s (%s): %w", t.Name, t.Addr, errHangsUp)
 		}
 	}
 }
@@ -222,9 +282,9 @@ func (p *Pool) Call(ctx context.Context, t Target, method string, args, reply an
 		deadline = time.Now().Add(time.Duration(p.callTimeout.Load()))
 	}
 	cs.SetDeadline(deadline)
+	stop := func() bool { return true }
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { cs.SetDeadline(past) })
-		defer stop()
+		stop = context.AfterFunc(ctx, func() { cs.SetDeadline(past) })
 	}
 	err = p.exchange(cs, method, args, func(body []byte) error {
 		if reply == nil {
@@ -232,11 +292,17 @@ func (p *Pool) Call(ctx context.Context, t Target, method string, args, reply an
 		}
 		return cs.w.decode(body, reply)
 	})
+	// Where ctx ended as the answer came, its function may still be about to set
+	// the deadline: the stream must not carry somebody else's call then.
+	ours := stop()
 	var remote RemoteError
 	switch {
-	case err == nil, errors.As(err, &remote) && !ends(remote):
+	case ours && (err == nil || errors.As(err, &remote) && !ends(remote)):
 		s.put(cs)
 		return err
+	case err == nil:
+		s.end(cs)
+		return nil
 	case errors.As(err, &remote):
 		s.end(cs)
 		return err
@@ -408,31 +474,50 @@ func (st *Stream) Close() error {
 }
 
 // Dial opens a connection of its own for another protocol of the port (ByteRaft,
-// ByteSnapshot), through TLS if the settings ask for it. The caller closes it.
+// ByteSnapshot), through TLS if the settings ask for it, or if the server refuses
+// plaintext and its session is TLS for that (see connect). The caller closes it.
 func (p *Pool) Dial(ctx context.Context, t Target, protocol byte) (net.Conn, error) {
-	conn, _, err := p.dial(ctx, t, protocol)
+	conf, err := p.outgoing(t)
+	if err == nil && conf == nil && p.cfg.TLS != nil && p.cfg.TLS.FallbackRPC() != nil {
+		var s *session
+		if s, err = p.session(ctx, t); err == nil && s.tls != nil {
+			conf = p.cfg.TLS.FallbackRPC()
+		}
+	}
+	var conn net.Conn
+	if err == nil {
+		conn, _, err = p.dial(ctx, t, protocol, conf)
+	}
 	if err != nil {
 		return nil, p.explain(t, err)
 	}
 	return conn, nil
 }
 
-// Recheck retires every session, so that from now on all calls go over
-// connections that were made under the settings in force: no new call uses the
-// old ones, calls in flight finish.
+// Recheck looks at every session after the TLS settings have changed. One that
+// was made under settings like those in force now stays. Any other takes no new
+// call, so that from now on calls go over connections made under the new
+// settings; calls in flight on it may take as long as they need where the new
+// settings would accept the connection too, else DrainGrace at the most.
 func (p *Pool) Recheck() {
 	p.mu.Lock()
-	old := p.sessions
-	p.sessions = map[string]*entry{}
-	p.mu.Unlock()
-	for _, e := range old {
+	defer p.mu.Unlock()
+	for key, e := range p.sessions {
 		select {
 		case <-e.ready:
-			if e.s != nil {
-				e.s.retire(p.cfg.DrainGrace)
-			}
-		default: // its dialler sees that it is no longer wanted
+		default:
+			delete(p.sessions, key) // its dialler sees that it is no longer wanted
+			continue
 		}
+		switch {
+		case e.s == nil || p.cfg.TLS == nil || e.s.settings == p.cfg.TLS.RPC():
+			continue
+		case p.cfg.TLS.Recheck(e.s.tlsState(), false, e.s.target.Datacenter) == nil:
+			e.s.retire(noLimit)
+		default:
+			e.s.retire(p.cfg.DrainGrace)
+		}
+		delete(p.sessions, key)
 	}
 }
 

@@ -30,10 +30,27 @@ type RouterOptions struct {
 	Nodes func() int
 }
 
-// DefaultReadOnly names the methods that may run twice: Status.* reads, and a
-// keyring operation is idempotent by itself.
+// readOnly are the methods that may run twice, besides Status.*: they read, or,
+// like a keyring operation and the renewal of a session, do again what has been
+// done.
+var readOnly = map[string]bool{
+	"Catalog.ListDatacenters": true, "Catalog.ListNodes": true, "Catalog.ListServices": true, "Catalog.ServiceList": true,
+	"Catalog.ServiceNodes": true, "Catalog.NodeServices": true, "Catalog.NodeServiceList": true,
+	"Health.ChecksInState": true, "Health.NodeChecks": true, "Health.ServiceChecks": true, "Health.ServiceNodes": true,
+	"KVS.Get": true, "KVS.List": true, "KVS.ListKeys": true,
+	"Session.Get": true, "Session.List": true, "Session.NodeSessions": true, "Session.Renew": true,
+	"Txn.Read":          true,
+	"Coordinate.Update": true, "Coordinate.ListDatacenters": true, "Coordinate.ListNodes": true, "Coordinate.Node": true,
+	"Internal.NodeInfo": true, "Internal.NodeDump": true, "Internal.ServiceDump": true, "Internal.CatalogOverview": true,
+	"Internal.AgentInfo": true, "Internal.KeyringOperation": true,
+	"Operator.RaftGetConfiguration": true, "Operator.AutopilotGetConfiguration": true, "Operator.ServerHealth": true,
+	"Operator.AutopilotState": true, "Operator.Usage": true,
+}
+
+// DefaultReadOnly says whether a method may run twice: those of this family that
+// do no harm by it. A method that it does not know may not.
 func DefaultReadOnly(method string) bool {
-	return strings.HasPrefix(method, "Status.") || method == "Internal.AgentInfo" || method == "Internal.KeyringOperation"
+	return readOnly[method] || strings.HasPrefix(method, "Status.")
 }
 
 // Router knows the servers of every datacenter and picks one for each call. Its
@@ -128,6 +145,10 @@ func (r *Router) Forget(dc string) {
 	delete(r.known, dc)
 }
 
+// HoldTimeout is for how long a call may be held back and tried again while
+// there is no server, or no leader, to answer it.
+func (r *Router) HoldTimeout() time.Duration { return time.Duration(r.hold.Load()) }
+
 // Servers returns the list of dc, the one in use first.
 func (r *Router) Servers(dc string) []Target {
 	r.mu.Lock()
@@ -198,6 +219,25 @@ func (r *Router) Call(ctx context.Context, dc, method string, args, reply any) e
 	return r.try(ctx, dc, method, func(ctx context.Context, t Target) error {
 		return r.pool.Call(ctx, t, method, args, reply)
 	})
+}
+
+// CallServer calls method on the one server of dc at addr, once: whether a call
+// that failed may be sent again is for the caller to say (see NotSent). The rate
+// limit is not for it: what a server passes on has been let in already.
+func (r *Router) CallServer(ctx context.Context, dc, addr, method string, args, reply any) error {
+	return r.pool.Call(ctx, r.target(dc, addr), method, args, reply)
+}
+
+// target is the known server of dc at addr; one without a name if there is none.
+func (r *Router) target(dc, addr string) Target {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.servers[dc] {
+		if t.Addr == addr {
+			return t
+		}
+	}
+	return Target{Addr: addr, Datacenter: dc, Name: addr}
 }
 
 // Stream is Call for a streaming method. Only the opening is tried again.

@@ -7,9 +7,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/yamux"
 
 	"lictor/rpc"
 	"lictor/rpc/wire"
@@ -170,6 +176,51 @@ func TestPoolRefusesServers(t *testing.T) {
 			err := pool(t, configurator(t, client)).Call(withTimeout(t), target, "Status.Ping", echo{}, nil)
 			if err == nil || !strings.Contains(err.Error(), row.reason) || !rpc.NotSent(err) {
 				t.Errorf("got %v (not sent: %v), want %q", err, rpc.NotSent(err), row.reason)
+			}
+		})
+	}
+}
+
+// A caller that has a certificate and requires nothing yet follows a server that
+// requires TLS already, and speaks plaintext to one that does not. A server it
+// cannot verify gets no call.
+func TestPlaintextRefusedFallsBackToTLS(t *testing.T) {
+	good, evil := newCA(t), newCA(t)
+	ready := good.stanza(good.issue(t, tlsutil.RoleClient, "dc1"), false, false, false)
+	for name, row := range map[string]struct {
+		server, client tlsutil.Stanza
+		method, reason string
+	}{
+		"strict server":       {good.stanza(good.issue(t, tlsutil.RoleServer, "dc1"), true, true, true), ready, "For.Client", ""},
+		"server without TLS":  {tlsutil.Stanza{}, ready, "Status.Ping", ""},
+		"another CA's server": {evil.stanza(evil.issue(t, tlsutil.RoleServer, "dc1"), true, true, true), ready, "Status.Ping", "unknown authority"},
+		"no certificate":      {good.stanza(good.issue(t, tlsutil.RoleServer, "dc1"), true, true, true), good.stanza(nil, false, false, false), "Status.Ping", "verify_outgoing is off here"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			snapshots := make(chan rpc.Peer, 1)
+			_, target := serve(t, rpc.ServerConfig{
+				TLS:      configurator(t, row.server),
+				Snapshot: func(c net.Conn, peer rpc.Peer) { snapshots <- peer; c.Close() },
+			})
+			p := pool(t, configurator(t, row.client))
+			err := p.Call(withTimeout(t), target, row.method, echo{Text: "x"}, nil)
+			if row.reason == "" && err != nil || row.reason != "" && (err == nil || !strings.Contains(err.Error(), row.reason)) {
+				t.Errorf("got %v, want %q", err, row.reason)
+			}
+			if row.reason != "" {
+				return
+			}
+			// A connection for another protocol goes the same way.
+			c, err := p.Dial(withTimeout(t), target, rpc.ByteSnapshot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if peer := <-snapshots; peer.TLS != row.server.VerifyIncoming {
+				t.Errorf("the connection is of %s", peer)
 			}
 		})
 	}
@@ -369,6 +420,117 @@ func TestTableWithoutAccessIsRefused(t *testing.T) {
 	} {
 		if _, err := rpc.NewServer(rpc.ServerConfig{Table: tbl}); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// lastMoment is a reply whose decoding ends the caller's ctx.
+type lastMoment struct{ cancel func() }
+
+func (l *lastMoment) CodecEncodeSelf(*codec.Encoder) {}
+func (l *lastMoment) CodecDecodeSelf(d *codec.Decoder) {
+	var e echo
+	d.MustDecode(&e)
+	l.cancel()
+}
+
+// A ctx that ends as its answer comes must not end the next call, which uses the
+// same stream.
+func TestCancelAtTheLastMoment(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that what cancel starts runs last
+	_, target := serve(t, rpc.ServerConfig{})
+	p := pool(t, nil)
+	for range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := p.Call(ctx, target, "Status.Ping", echo{}, &lastMoment{cancel}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Call(context.Background(), target, "Status.Ping", echo{}, nil); err != nil {
+			t.Fatalf("somebody else's call: %v", err)
+		}
+	}
+}
+
+// A peer that goes silent between the header and the body of a request is not
+// waited for: neither within its time as a stranger nor after it.
+func TestSilenceBeforeTheBody(t *testing.T) {
+	limits := rpc.Limits{HandshakeTimeout: time.Second, IdleTimeout: 500 * time.Millisecond, RequestTimeout: time.Second}
+	s, target := serve(t, rpc.ServerConfig{Limits: limits})
+	header := append([]byte{0x82, 0xa3}, "Seq\x01\xadServiceMethod\xabStatus.Ping"...)
+	for name, sent := range map[string][]byte{
+		"first request":  append([]byte{rpc.ByteRPC}, header...),
+		"second request": append(append(append([]byte{rpc.ByteRPC}, header...), 0x80), header...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", target.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := c.Write(sent); err != nil {
+				t.Fatal(err)
+			}
+			closed(t, c)
+		})
+	}
+	t.Run("in a session", func(t *testing.T) {
+		c, err := net.Dial("tcp", target.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte{rpc.ByteMux}); err != nil {
+			t.Fatal(err)
+		}
+		session, err := yamux.Client(c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer session.Close()
+		stream, err := session.OpenStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Write(header); err != nil {
+			t.Fatal(err)
+		}
+		closed(t, stream)
+	})
+	for end := time.Now().Add(patience); s.Stats().Conns > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still open: %+v", s.Stats())
+		}
+	}
+}
+
+// A server that hangs up on every connection, as one does that has too many, is
+// not dialled as fast as it can be.
+func TestNoHotDialling(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var dialled atomic.Int64
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			dialled.Add(1)
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}()
+	p := pool(t, nil)
+	for range 50 {
+		dialled.Store(0)
+		if err := p.Call(withTimeout(t), rpc.Target{Addr: ln.Addr().String()}, "Status.Ping", echo{}, nil); err == nil {
+			t.Fatal("there was an answer")
+		}
+		if n := dialled.Load(); n > 4 {
+			t.Fatalf("one call dialled %d times", n)
 		}
 	}
 }

@@ -194,10 +194,14 @@ func extent(c byte, length []byte) (payload, children uint64) {
 // readObject appends exactly one object from br to dst. Memory grows with the
 // bytes that have come, never with a length that was declared. beforeBlock, if
 // not nil, runs once when the object is not complete in what br holds, before
-// waiting for more.
+// waiting for more; also where br holds nothing of it yet.
 func readObject(br *bufio.Reader, dst []byte, sc *scanner, beforeBlock func()) ([]byte, error) {
 	for {
 		if br.Buffered() == 0 {
+			if beforeBlock != nil {
+				beforeBlock()
+				beforeBlock = nil
+			}
 			if _, err := br.Peek(1); err != nil {
 				return dst, err
 			}
@@ -208,10 +212,6 @@ func readObject(br *bufio.Reader, dst []byte, sc *scanner, beforeBlock func()) (
 		br.Discard(n) // the bytes are buffered
 		if done || err != nil {
 			return dst, err
-		}
-		if beforeBlock != nil {
-			beforeBlock()
-			beforeBlock = nil
 		}
 	}
 }

@@ -56,10 +56,12 @@ type Server struct {
 
 	mu      sync.Mutex // guards the fields below
 	conns   map[*serverConn]struct{}
-	perIP   map[netip.Addr]int
+	perIP   map[netip.Addr]int // connections
 	pending int
 	streams int
-	stats   Stats
+	// streamsOf are the open streams by the peer's address.
+	streamsOf map[netip.Addr]int
+	stats     Stats
 }
 
 // NewServer checks cfg and returns a server that does not listen yet.
@@ -73,7 +75,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, say: newLogLimit(),
 		conns: map[*serverConn]struct{}{}, perIP: map[netip.Addr]int{},
-		stats: Stats{Refused: map[string]uint64{}},
+		streamsOf: map[netip.Addr]int{}, stats: Stats{Refused: map[string]uint64{}},
 	}
 	s.SetLimits(cfg.Limits)
 	return s, nil

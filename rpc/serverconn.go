@@ -104,12 +104,12 @@ func (sc *serverConn) known() {
 	sc.s.mu.Unlock()
 }
 
-// begin counts a call in; false once the connection has been given up.
-func (sc *serverConn) begin() bool {
+// begin counts a call in, and end counts it out: a connection that drains waits
+// for them.
+func (sc *serverConn) begin() {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	sc.active++
-	return true
 }
 
 func (sc *serverConn) end() {
@@ -205,13 +205,13 @@ func (s *Server) serveSession(ctx context.Context, sc *serverConn, conn net.Conn
 			}
 			return err
 		}
-		if !s.openStream(session, l) {
+		if !s.openStream(sc, session, l) {
 			stream.Close()
 			s.refused("streams", sc.raw.RemoteAddr(), "stream refused", "reason", "too many open streams")
 			continue
 		}
 		streams.Go(func() {
-			defer s.closeStream()
+			defer s.closeStream(sc)
 			defer stream.Close()
 			c := &conversation{s: s, of: sc, conn: stream, w: getWire(stream)}
 			err := c.serve(ctx)
@@ -224,18 +224,22 @@ func (s *Server) serveSession(ctx context.Context, sc *serverConn, conn net.Conn
 	}
 }
 
-func (s *Server) openStream(session *yamux.Session, l *Limits) bool {
+func (s *Server) openStream(sc *serverConn, session *yamux.Session, l *Limits) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if session.NumStreams() > l.MaxStreams || s.streams >= l.MaxTotalStreams {
+	if session.NumStreams() > l.MaxStreams || s.streamsOf[sc.ip] >= l.MaxStreamsPerClient || s.streams >= l.MaxTotalStreams {
 		return false
 	}
 	s.streams++
+	s.streamsOf[sc.ip]++
 	return true
 }
 
-func (s *Server) closeStream() {
+func (s *Server) closeStream(sc *serverConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams--
+	if s.streamsOf[sc.ip]--; s.streamsOf[sc.ip] == 0 {
+		delete(s.streamsOf, sc.ip)
+	}
 }

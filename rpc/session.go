@@ -35,6 +35,15 @@ func (c *prefixConn) Write(p []byte) (int, error) {
 	return max(n, 0), err
 }
 
+// CloseWrite says that nothing more is sent: over TLS with its own alert.
+func (c *prefixConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
+}
+
 // watchedConn remembers why reading ended: yamux tells its streams only that it
 // did.
 type watchedConn struct {
@@ -50,9 +59,17 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// dial opens a connection to t: through TLS if the settings ask for it, and with
+// outgoing is the TLS that the settings ask for towards t; nil is plaintext.
+func (p *Pool) outgoing(t Target) (*tls.Config, error) {
+	if p.cfg.TLS == nil {
+		return nil, nil
+	}
+	return p.cfg.TLS.OutgoingRPC(t.Datacenter)
+}
+
+// dial opens a connection to t, through TLS unless conf is nil, and with
 // protocol as its (inner) first byte, which goes out with the first write.
-func (p *Pool) dial(ctx context.Context, t Target, protocol byte) (net.Conn, *tls.Conn, error) {
+func (p *Pool) dial(ctx context.Context, t Target, protocol byte, conf *tls.Config) (net.Conn, *tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer cancel()
 	d := net.Dialer{}
@@ -64,13 +81,6 @@ func (p *Pool) dial(ctx context.Context, t Target, protocol byte) (net.Conn, *tl
 	raw, err := d.DialContext(ctx, "tcp", t.Addr)
 	if err != nil {
 		return nil, nil, err
-	}
-	var conf *tls.Config
-	if p.cfg.TLS != nil {
-		if conf, err = p.cfg.TLS.OutgoingRPC(t.Datacenter); err != nil {
-			raw.Close()
-			return nil, nil, err
-		}
 	}
 	if conf == nil {
 		return &prefixConn{Conn: raw, prefix: []byte{protocol}}, nil, nil
@@ -86,10 +96,11 @@ func (p *Pool) dial(ctx context.Context, t Target, protocol byte) (net.Conn, *tl
 // session is one yamux session to one server. Streams that are idle are used
 // again.
 type session struct {
-	target Target
-	conn   *watchedConn
-	tls    *tls.Conn // nil: plaintext
-	mux    *yamux.Session
+	target   Target
+	conn     *watchedConn
+	tls      *tls.Conn // nil: plaintext
+	settings tlsutil.Settings
+	mux      *yamux.Session
 
 	mu       sync.Mutex // guards the fields below
 	idle     []*callStream
@@ -97,6 +108,7 @@ type session struct {
 	lastUsed time.Time
 	answered bool // something has come back over it: both ends accept each other
 	retired  bool // no new call; it is closed when active falls to 0
+	limited  bool // and at the latest when its grace is over
 }
 
 // callStream is one stream of a session with what a conversation over it needs.
@@ -196,12 +208,25 @@ func (s *session) done() {
 	}
 }
 
+// tlsState is nil for plaintext.
+func (s *session) tlsState() *tls.ConnectionState {
+	if s.tls == nil {
+		return nil
+	}
+	cs := s.tls.ConnectionState()
+	return &cs
+}
+
+// noLimit is the grace of a session that is given up for a better one only.
+const noLimit = -1
+
 // retire lets calls in flight finish, then closes the session; a call that
 // takes longer than the grace is cut off.
 func (s *session) retire(grace time.Duration) {
 	s.mu.Lock()
-	already := s.retired
 	s.retired = true
+	limit := grace != noLimit && !s.limited
+	s.limited = s.limited || limit
 	idle := s.idle
 	s.idle = nil
 	last := s.active == 0
@@ -212,7 +237,7 @@ func (s *session) retire(grace time.Duration) {
 	switch {
 	case last:
 		s.close()
-	case !already:
+	case limit:
 		time.AfterFunc(grace, s.close)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Bounds on what is read from a file before it is believed.
@@ -38,17 +39,22 @@ func readBounded(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
+// ErrOnlyKey: a file that should hold a certificate holds a private key.
+var ErrOnlyKey = errors.New("no CERTIFICATE block in it, only a private key")
+
 // ParseCertificates reads every CERTIFICATE block of a PEM bundle, in order.
 // Other blocks, text between blocks, CRLF and a missing final newline are no
 // error; a bundle without a certificate is.
 func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
+	hasKey := false
 	for rest := bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
+			hasKey = hasKey || strings.HasSuffix(block.Type, "PRIVATE KEY")
 			continue
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
@@ -58,6 +64,9 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		if certs = append(certs, c); len(certs) > maxBundleCerts {
 			return nil, fmt.Errorf("more than %d certificates in one bundle", maxBundleCerts)
 		}
+	}
+	if len(certs) == 0 && hasKey {
+		return nil, ErrOnlyKey
 	}
 	if len(certs) == 0 {
 		return nil, errors.New("no CERTIFICATE block in it (want PEM)")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -35,6 +36,7 @@ type Settings struct {
 	HasCA, HasCert                                       bool
 	VerifyIncoming, VerifyOutgoing, VerifyServerHostname bool
 	MinVersion                                           uint16
+	CipherSuites                                         string // as configured, "" for Go's choice
 	CertRole                                             Role
 	CertNotAfter, CANotAfter                             time.Time // zero without one
 	// Material names the certificate and the CAs that are loaded: two that differ
@@ -100,14 +102,15 @@ type material struct {
 
 // load reads and checks one stanza. name starts the keys that errors name, as
 // in "tls.internal_rpc".
-func (c Config) load(name string, s Stanza, now time.Time) (*material, error) {
+func (c Config) load(name string, s Stanza, now time.Time) (*material, stanzaErrors) {
 	m := &material{s: Settings{
 		VerifyIncoming:       s.VerifyIncoming,
 		VerifyOutgoing:       s.VerifyOutgoing || s.VerifyServerHostname, // CVE-2018-19653
 		VerifyServerHostname: s.VerifyServerHostname,
+		CipherSuites:         strings.Join(s.CipherSuites, ","),
 	}}
-	var errs []error
-	fail := func(key string, err error) { errs = append(errs, fmt.Errorf("%s.%s: %w", name, key, err)) }
+	var errs stanzaErrors
+	fail := func(key string, err error) { errs = append(errs, stanzaError{name, key, err}) }
 
 	var err error
 	if m.s.MinVersion, err = ParseMinVersion(s.MinVersion); err != nil {
@@ -138,7 +141,7 @@ func (c Config) load(name string, s Stanza, now time.Time) (*material, error) {
 		c.own(name, s, m, now, fail)
 	}
 	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		return nil, errs
 	}
 	m.s.HasCA, m.s.HasCert = m.pool != nil, m.cert != nil
 	m.s.Material = m.digest()
@@ -152,6 +155,49 @@ func (c Config) load(name string, s Stanza, now time.Time) (*material, error) {
 		}
 	}
 	return m, nil
+}
+
+// stanzaError is what is wrong with one key of a stanza.
+type stanzaError struct {
+	name, key string // name is "" for what both stanzas have from the same key
+	err       error
+}
+
+func (e stanzaError) Error() string {
+	if e.name == "" {
+		return fmt.Sprintf("%s: %s", e.key, e.err)
+	}
+	return fmt.Sprintf("%s.%s: %s", e.name, e.key, e.err)
+}
+
+func (e stanzaError) Unwrap() error { return e.err }
+
+type stanzaErrors []stanzaError
+
+// join makes one error of those of two stanzas; nil if there are none.
+func (es stanzaErrors) join(others stanzaErrors) error {
+	return errors.Join(es.with(others)...)
+}
+
+// with is es and others. What both have, because both inherit the key, is said
+// once and without a stanza's name, which may be nowhere in the file.
+func (es stanzaErrors) with(others stanzaErrors) []error {
+	var all []error
+	same := func(a stanzaError) func(stanzaError) bool {
+		return func(b stanzaError) bool { return a.key == b.key && a.err.Error() == b.err.Error() }
+	}
+	for _, e := range es {
+		if slices.ContainsFunc(others, same(e)) {
+			e.name = ""
+		}
+		all = append(all, e)
+	}
+	for _, e := range others {
+		if !slices.ContainsFunc(es, same(e)) {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // rpcName is the stanza of internal RPC, whose certificate peers verify against
@@ -275,51 +321,59 @@ func (m *material) loadCert(s Stanza, fail func(string, error)) {
 // problems are collected; warnings are for what works but should not stay.
 func Check(cfg Config, now time.Time) (warnings []string, err error) {
 	var errs []error
-	for _, p := range []struct {
+	var bad, odd [2]stanzaErrors
+	for i, p := range []struct {
 		name string
 		s    Stanza
 	}{{rpcName, cfg.InternalRPC}, {"tls.https", cfg.HTTPS}} {
-		m, err := cfg.load(p.name, p.s, now)
-		if err != nil {
-			errs = append(errs, err)
+		m, loadErrs := cfg.load(p.name, p.s, now)
+		if loadErrs != nil {
+			bad[i] = loadErrs
 			continue
 		}
-		w, bad := cfg.check(p.name, p.s, m, now)
-		warnings, errs = append(warnings, w...), append(errs, bad...)
+		var checkErrs []error
+		odd[i], checkErrs = cfg.check(p.name, p.s, m, now)
+		errs = append(errs, checkErrs...)
 	}
-	return warnings, errors.Join(errs...)
+	for _, w := range odd[0].with(odd[1]) {
+		warnings = append(warnings, w.Error())
+	}
+	return warnings, errors.Join(append([]error{bad[0].join(bad[1])}, errs...)...)
 }
 
 // expirySoon is when Check begins to warn.
 const expirySoon = 30 * 24 * time.Hour
 
-func (c Config) check(name string, s Stanza, m *material, now time.Time) (warnings []string, errs []error) {
+func (c Config) check(name string, s Stanza, m *material, now time.Time) (warnings stanzaErrors, errs []error) {
+	warn := func(key, format string, args ...any) {
+		warnings = append(warnings, stanzaError{name, key, fmt.Errorf(format, args...)})
+	}
 	for _, ca := range m.cas {
 		if err := validAt(ca, now); err != nil {
 			errs = append(errs, fmt.Errorf("%s: CA %.64q: %w", name, ca.Subject.CommonName, err))
 		}
 	}
 	if m.s.MinVersion < tls.VersionTLS12 {
-		warnings = append(warnings, name+".tls_min_version allows versions of TLS that are broken")
+		warn("tls_min_version", "it allows versions of TLS that are broken")
 	}
 	if m.cert == nil {
 		return warnings, errs
 	}
 	leaf := m.cert.Leaf
 	if leaf.NotAfter.Sub(now) < expirySoon {
-		warnings = append(warnings, fmt.Sprintf("%s.cert_file: %s expires in %d days", name, s.CertFile, int(leaf.NotAfter.Sub(now).Hours()/24)))
+		warn("cert_file", "%s expires in %d days", s.CertFile, int(leaf.NotAfter.Sub(now).Hours()/24))
 	}
 	if name == rpcName && c.Server && m.s.CertRole != RoleServer {
-		w := fmt.Sprintf("%s.cert_file: %s has no name %s, so others do not take this agent for a server", name, s.CertFile, ServerName(c.Datacenter, c.Domain))
-		if s.VerifyServerHostname {
-			errs = append(errs, errors.New(w))
+		err := fmt.Errorf("%s has no name %s, so others do not take this agent for a server", s.CertFile, ServerName(c.Datacenter, c.Domain))
+		if e := (stanzaError{name, "cert_file", err}); s.VerifyServerHostname {
+			errs = append(errs, e)
 		} else {
-			warnings = append(warnings, w)
+			warnings = append(warnings, e)
 		}
 	}
 	if s.KeyFile != "" && runtime.GOOS != "windows" {
 		if st, err := os.Stat(s.KeyFile); err == nil && st.Mode().Perm()&0o077 != 0 {
-			warnings = append(warnings, fmt.Sprintf("%s.key_file: %s can be read by others (mode %#o): chmod 600", name, s.KeyFile, st.Mode().Perm()))
+			warn("key_file", "%s can be read by others (mode %#o): chmod 600", s.KeyFile, st.Mode().Perm())
 		}
 	}
 	return warnings, errs

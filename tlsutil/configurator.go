@@ -55,11 +55,11 @@ func New(cfg Config, log hclog.Logger) (*Configurator, error) {
 
 func newState(cfg Config) (*state, error) {
 	st := &state{cfg: cfg}
-	var errRPC, errHTTPS error
+	var errRPC, errHTTPS stanzaErrors
 	now := time.Now()
 	st.rpc, errRPC = cfg.load(rpcName, cfg.InternalRPC, now)
 	st.https, errHTTPS = cfg.load("tls.https", cfg.HTTPS, now)
-	if err := errors.Join(errRPC, errHTTPS); err != nil {
+	if err := errRPC.join(errHTTPS); err != nil {
 		return nil, err
 	}
 	st.inRPC = st.rpc.incoming()
@@ -166,7 +166,8 @@ func (c *Configurator) incoming(of func(*state) *tls.Config) (*tls.Config, error
 }
 
 // OutgoingRPC is the client side for a server of datacenter dc. It is nil,
-// without an error, where verify_outgoing is off: dial plaintext then.
+// without an error, where verify_outgoing is off: dial plaintext then, and
+// FallbackRPC where that is refused.
 //
 // The chain is always verified; the name server.<dc>.<domain> where
 // verify_server_hostname is on. Our certificate is shown even to a server that
@@ -177,7 +178,28 @@ func (c *Configurator) OutgoingRPC(dc string) (*tls.Config, error) {
 	if !m.s.VerifyOutgoing {
 		return nil, nil
 	}
-	tc := &tls.Config{
+	tc := m.outgoing()
+	if m.s.VerifyServerHostname {
+		tc.ServerName = ServerName(dc, st.cfg.Domain)
+		return tc, nil
+	}
+	return m.chainOnly(tc), nil
+}
+
+// FallbackRPC is the client side for a server that refuses plaintext, where
+// OutgoingRPC is nil: the chain is verified, as with verify_outgoing. It is nil
+// without a certificate to show or a CA to verify with.
+func (c *Configurator) FallbackRPC() *tls.Config {
+	m := c.state.Load().rpc
+	if m.cert == nil || m.pool == nil {
+		return nil
+	}
+	return m.chainOnly(m.outgoing())
+}
+
+// outgoing is what every client side of a stanza has.
+func (m *material) outgoing() *tls.Config {
+	return &tls.Config{
 		RootCAs:      m.pool,
 		MinVersion:   m.s.MinVersion,
 		CipherSuites: m.suites,
@@ -188,17 +210,17 @@ func (c *Configurator) OutgoingRPC(dc string) (*tls.Config, error) {
 			return m.cert, nil
 		},
 	}
-	if m.s.VerifyServerHostname {
-		tc.ServerName = ServerName(dc, st.cfg.Domain)
-		return tc, nil
-	}
-	// The one place that turns crypto/tls's own check off, because it cannot
-	// check a chain without a name. VerifyConnection checks the chain instead.
+}
+
+// chainOnly has tc verify the peer's chain whatever its name is. It is the one
+// place that turns crypto/tls's own check off, because that cannot check a chain
+// without a name; VerifyConnection checks the chain instead.
+func (m *material) chainOnly(tc *tls.Config) *tls.Config {
 	tc.InsecureSkipVerify = true
 	tc.VerifyConnection = func(cs tls.ConnectionState) error {
 		return m.verifyPeer(&cs, x509.ExtKeyUsageServerAuth, "")
 	}
-	return tc, nil
+	return tc
 }
 
 // verifyPeer checks the peer's chain, and its name where one is given, against
@@ -298,12 +320,12 @@ func (m *material) recheck(cs *tls.ConnectionState, incoming bool, name string) 
 		name = ""
 	}
 	switch {
+	case cs != nil && cs.Version < m.s.MinVersion: // whether or not a certificate is asked for
+		return fmt.Errorf("the connection speaks %s, and tls_min_version is %s now", tls.VersionName(cs.Version), tls.VersionName(m.s.MinVersion))
 	case !required:
 		return nil
 	case cs == nil:
 		return fmt.Errorf("the connection is plaintext, and %s is on now", key)
-	case cs.Version < m.s.MinVersion:
-		return fmt.Errorf("the connection speaks %s, and tls_min_version is %s now", tls.VersionName(cs.Version), tls.VersionName(m.s.MinVersion))
 	}
 	return m.verifyPeer(cs, usage, name)
 }

@@ -303,13 +303,13 @@ func Renew(ca *Pair, old []byte, days int) ([]byte, error) {
 
 // MakeDev makes a CA and a server certificate for a -dev agent, in memory. The
 // CA's key is thrown away.
-func MakeDev(dc, domain string, names []string, ips []net.IP) (caPEM, certPEM, keyPEM []byte, err error) {
+func MakeDev(dc, domain string, ips []net.IP) (caPEM, certPEM, keyPEM []byte, err error) {
 	ca, err := CreateCA(CARequest{Domain: domain, CommonName: "Lictor -dev CA", Days: DefaultCertDays})
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	cert, err := IssueCertificate(ca, CertRequest{
-		Kind: RoleServer, Datacenter: dc, Domain: domain, Days: DefaultCertDays, DNSNames: names, IPs: ips,
+		Kind: RoleServer, Datacenter: dc, Domain: domain, Days: DefaultCertDays, IPs: ips,
 	})
 	if err != nil {
 		return nil, nil, nil, err

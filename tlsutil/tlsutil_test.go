@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -313,6 +314,17 @@ func TestBadSettings(t *testing.T) {
 			t.Errorf("%s: a key is in the error", name)
 		}
 	}
+	// What both stanzas have from one key is said once.
+	gone := Stanza{CAFile: caFile, CertFile: filepath.Join(dir, "none.pem"), KeyFile: keyFile}
+	for _, load := range []func(Config) error{
+		func(c Config) error { _, err := New(c, nil); return err },
+		func(c Config) error { _, err := Check(c, time.Now()); return err },
+	} {
+		err := load(Config{InternalRPC: gone, HTTPS: gone, Datacenter: "dc1", Domain: "consul"})
+		if err == nil || !strings.HasPrefix(err.Error(), "cert_file: ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("shared key: %v", err)
+		}
+	}
 	cfg := Config{InternalRPC: Stanza{CAFile: caFile, CertFile: certFile, KeyFile: keyFile}, Datacenter: "dc1", Domain: "consul", Server: true}
 	if w, err := Check(cfg, time.Now()); err != nil || len(w) == 0 { // five days left: a warning
 		t.Errorf("now: %v, %v", w, err)
@@ -413,6 +425,29 @@ func TestRenewAndInspect(t *testing.T) {
 	}
 	if _, err := IssueCertificate(narrow, CertRequest{Kind: RoleServer, Datacenter: "dc1", Domain: "consul", Days: 1, DNSNames: []string{"evil.example"}}); err == nil {
 		t.Error("a name outside the CA's constraint was signed")
+	}
+}
+
+// A raised tls_min_version holds for open connections, also where nobody has to
+// show a certificate.
+func TestRecheckOfTheVersion(t *testing.T) {
+	ca := mustCA(t)
+	cfg := rpcConfig(ca.Cert, mustIssue(t, ca, RoleServer, "dc1"), false, false, false)
+	cfg.HTTPS = cfg.InternalRPC
+	c := mustNew(t, cfg)
+	old := &tls.ConnectionState{Version: tls.VersionTLS12}
+	if err := errors.Join(c.Recheck(old, true, ""), c.RecheckHTTPS(old)); err != nil {
+		t.Fatal(err)
+	}
+	cfg.InternalRPC.MinVersion, cfg.HTTPS.MinVersion = "TLSv1_3", "TLSv1_3"
+	if err := c.Update(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if c.Recheck(old, true, "") == nil || c.RecheckHTTPS(old) == nil {
+		t.Error("a connection of TLS 1.2 may stay")
+	}
+	if err := errors.Join(c.Recheck(nil, true, ""), c.Recheck(&tls.ConnectionState{Version: tls.VersionTLS13}, true, "")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -132,6 +132,8 @@ func (b *builder) build() *Config {
 	c.Log = b.log()
 	c.Telemetry = b.telemetry()
 	c.RunTime.AutoReload = b.flag("auto_reload_config", false)
+	c.Health = b.health()
+	c.Services, c.Checks, c.Watches = b.services(c.Health), b.checks(c.Health), b.watches()
 	b.combinations(c)
 	return c
 }
@@ -177,6 +179,12 @@ func (b *builder) server(n Node) ServerOptions {
 		BootstrapExpect: b.num("bootstrap_expect"),
 		Protocol:        b.num("protocol"),
 		RaftProtocol:    b.num("raft_protocol"),
+		Raft:            b.raft(),
+		Autopilot:       b.autopilot(),
+		SessionTTLMin:   b.duration("session_ttl_min"),
+	}
+	if s.SessionTTLMin == 0 {
+		s.SessionTTLMin = sessionTTLMin
 	}
 	b.checkServer(n, &s)
 	return s
@@ -268,7 +276,11 @@ func (b *builder) limits() Limits {
 		RPCHoldTimeout:        b.positive("performance.rpc_hold_timeout"),
 		RPCMaxConnsPerClient:  b.atLeast("limits.rpc_max_conns_per_client", 0),
 		RPCMaxBurst:           b.atLeast("limits.rpc_max_burst", 0),
+		KVMaxValueSize:        b.atLeast("limits.kv_max_value_size", 1),
+		DefaultQueryTime:      b.positive("default_query_time"),
+		MaxQueryTime:          b.positive("max_query_time"),
 	}
+	l.TxnMaxReqLen = max(b.atLeast("limits.txn_max_req_len", 1), l.KVMaxValueSize)
 	if n := b.tree.get("limits.rpc_rate"); n != nil && n.f > 0 {
 		l.RPCRate = n.f
 	}
@@ -291,6 +303,8 @@ func (b *builder) http() HTTP {
 		MaxHeaderBytes:     b.atLeast("http_config.max_header_bytes", 0),
 		DisablePathFilter:  b.flag("disable_http_unprintable_char_filter", false),
 		EnableDebug:        b.flag("enable_debug", false),
+		UseCache:           b.flag("http_config.use_cache", true),
+		DisableCoordinates: b.flag("disable_coordinates", false),
 		RPCAuthKey:         b.rpcAuthKey(),
 	}
 }

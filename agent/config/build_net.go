@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -307,7 +306,7 @@ func (b *builder) listen(name string, port int, unset []netip.Addr) []string {
 // collisions finds two listeners that would want the same address.
 func (b *builder) collisions(c *Config) {
 	type use struct {
-		name string
+		name string // its key
 		addr netip.AddrPort
 		unix string
 	}
@@ -326,15 +325,15 @@ func (b *builder) collisions(c *Config) {
 			add(name, netip.AddrPortFrom(a, uint16(port)).String())
 		}
 	}
-	add("DNS", c.Listeners.DNS...)
-	add("HTTP", c.Listeners.HTTP...)
-	add("HTTPS", c.Listeners.HTTPS...)
-	add("local RPC", c.Listeners.RPC...)
+	add("ports.dns", c.Listeners.DNS...)
+	add("ports.http", c.Listeners.HTTP...)
+	add("ports.https", c.Listeners.HTTPS...)
+	add("ports.rpc", c.Listeners.RPC...)
 	if c.Node.Server {
-		pool("RPC", c.Network.Bind, c.Ports.Server)
-		pool("Serf WAN", c.Network.SerfWAN, c.Ports.SerfWAN)
+		pool("ports.server", c.Network.Bind, c.Ports.Server)
+		pool("ports.serf_wan", c.Network.SerfWAN, c.Ports.SerfWAN)
 	}
-	pool("Serf LAN", c.Network.SerfLAN, c.Ports.SerfLAN)
+	pool("ports.serf_lan", c.Network.SerfLAN, c.Ports.SerfLAN)
 	for i, x := range uses {
 		for _, y := range uses[i+1:] {
 			if x.name == y.name {
@@ -342,9 +341,9 @@ func (b *builder) collisions(c *Config) {
 			}
 			switch {
 			case x.unix != "" && x.unix == y.unix:
-				b.errorf("%s and %s are both to listen on unix socket %s", x.name, y.name, cut(x.unix))
+				b.errorf("keys %q and %q are both to listen on unix socket %s", x.name, y.name, cut(x.unix))
 			case x.unix == "" && y.unix == "" && x.addr.Port() == y.addr.Port() && overlap(x.addr.Addr(), y.addr.Addr()):
-				b.errorf("%s", fmt.Sprintf("%s and %s are both to listen on port %d (%s and %s)", x.name, y.name, x.addr.Port(), x.addr, y.addr))
+				b.errorf("keys %q and %q are both to listen on port %d (%s and %s)", x.name, y.name, x.addr.Port(), x.addr, y.addr)
 			}
 		}
 	}

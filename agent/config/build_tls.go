@@ -79,6 +79,9 @@ func (b *builder) stanza(prefix string) TLSStanza {
 		if s.CertFile == "" {
 			set, missing = missing, set
 		}
+		if n := b.tree.get(set); n != nil && n.was != "" { // speak as the file does
+			missing = strings.TrimPrefix(missing, "tls.defaults.")
+		}
 		b.errOnce(set, "%s is set and \"%s\" is not", b.at(set), missing)
 	}
 	return s

@@ -12,6 +12,10 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"lictor/agent/checks"
+	"lictor/agent/local"
+	"lictor/agent/watches"
 )
 
 // Config is the whole configuration, checked and resolved: templates are
@@ -31,6 +35,13 @@ type Config struct {
 	Log       Log
 	Telemetry Telemetry
 	RunTime   RunTime
+	Health    Health
+
+	// Services, Checks and Watches are the definitions in the files, in order, each
+	// checked. A later service or check of the same id replaces an earlier one.
+	Services []*local.Service
+	Checks   []*checks.Definition
+	Watches  []*watches.Definition
 
 	// Warnings are what Load had to say that did not stop it, in order, each
 	// with the file and key it speaks of. Never the value of a secret.
@@ -152,6 +163,10 @@ type Limits struct {
 	RPCMaxConnsPerClient  int
 	RPCRate               float64 // per second; 0 = unlimited
 	RPCMaxBurst           int
+	KVMaxValueSize        int           // bytes
+	TxnMaxReqLen          int           // bytes, never less than KVMaxValueSize
+	DefaultQueryTime      time.Duration // of a blocking query without a wait
+	MaxQueryTime          time.Duration // before jitter
 }
 
 // ServerOptions are what only servers use.
@@ -160,6 +175,40 @@ type ServerOptions struct {
 	BootstrapExpect int
 	Protocol        int
 	RaftProtocol    int
+	Raft            Raft
+	Autopilot       Autopilot
+	SessionTTLMin   time.Duration
+}
+
+// Raft is performance.raft_multiplier and raft_*.
+type Raft struct {
+	Multiplier        int // 1 to 10, of the election, heartbeat and lease times
+	SnapshotThreshold int // log entries
+	SnapshotInterval  time.Duration
+	TrailingLogs      int
+	PrevoteDisabled   bool
+	DisableLogCache   bool
+	SegmentSizeMB     int // of the log's files
+}
+
+// Autopilot is the autopilot stanza. It seeds what the servers agree on when
+// they are first started, and has no effect later.
+type Autopilot struct {
+	CleanupDeadServers      bool
+	LastContactThreshold    time.Duration
+	MaxTrailingLogs         int
+	MinQuorum               int
+	ServerStabilizationTime time.Duration
+}
+
+// Health is how this agent runs health checks.
+type Health struct {
+	EnableScripts      bool          // from anywhere
+	EnableLocalScripts bool          // from files; true where EnableScripts is
+	AgentTLS           bool          // enable_agent_tls_for_checks
+	UpdateInterval     time.Duration // how long a change of output alone may wait; 0 is not at all
+	OutputMaxSize      int           // bytes
+	DiscardOutput      bool
 }
 
 // HTTP is http_config and what belongs to it.
@@ -169,6 +218,8 @@ type HTTP struct {
 	AllowWriteHTTPFrom []netip.Prefix
 	MaxHeaderBytes     int // 0 = the API's default
 	DisablePathFilter  bool
+	UseCache           bool // ?cached counts
+	DisableCoordinates bool
 	EnableDebug        bool
 	// RPCAuthKey is rpc_auth_key: the key of the local RPC; required where a
 	// listener of it is not loopback or a unix socket.

@@ -175,8 +175,13 @@ func TestAccepted(t *testing.T) {
 		{"a.json", `{"dns_config":{"allow_stale":true},"ports":{"grpc":8502}}`, `a.json:1: key "dns_config" is not supported yet`},
 		{"a.json", `{"acl":{"enabled":true}}`, "NOT restricted"},
 		{"a.json", `{"start_join":["10.0.0.1"]}`, `"start_join" is deprecated`},
-		{"a.hcl", "services { name = \"a\" }\nservices { name = \"b\" }", `key "services"`},
-		{"a.hcl", "service { name = \"a\" check { args = [\"x\"] interval = \"1s\" } }", `key "service"`},
+		{"a.hcl", "services { name = \"a\" }\nservices { name = \"b\" }", ""},
+		{"a.hcl", "enable_local_script_checks = true\nservice { name = \"a\" check { args = [\"x\"] interval = \"1s\" } }", ""},
+		{"a.json", `{"enable_script_checks":true}`, "whoever reaches the API may run programs"},
+		{"a.json", `{"enable_script_checks":true,"http_config":{"allow_write_http_from":["127.0.0.0/8"]}}`, ""},
+		{"a.json", `{"service":{"name":"a","connect":{"native":true}}}`, "service.connect"},
+		{"a.json", `{"service":{"name":"a_b"}}`, `a.json:1: service "a_b" cannot be looked up by DNS`},
+		{"a.json", `{"server":true,"raft_logstore":{"backend":"boltdb"}}`, "boltdb is not supported"},
 		{"a.hcl", "# c\n// c\n/* c */\nports = { http = 1 }\nserver = true\nserver = false", ""},
 		{"a.json", `{"client_addr":""}`, "listen nowhere"},
 		{"a.json", `{"server":true,"bootstrap_expect":1}`, "elects itself"},
@@ -241,12 +246,18 @@ func TestRefused(t *testing.T) {
 		{"a.json", `{"addresses":{"dns":"unix:///x"}}`, "unix socket"},
 		{"a.json", `{"addresses":{"rpc":"0.0.0.0"}}`, "rpc_auth_key"},
 		{"a.json", `{"alt_domain":"service.x"}`, "alt_domain"},
-		{"a.json", `{"ports":{"http":8600}}`, "DNS and HTTP are both to listen"},
+		{"a.json", `{"ports":{"http":8600}}`, `keys "ports.dns" and "ports.http" are both to listen`},
 		{"a.json", `{"ports":{"rpc":8301},"client_addr":"127.0.0.1"}`, "both to listen"},
 		{"a.json", `{"ports":{"server":0}}`, "ports.server"},
 		{"a.json", `{"ports":{"serf_lan":-1}}`, "ports.serf_lan"},
 		{"a.json", `{"ports":{"http":70000}}`, "65535"},
 		{"a.json", `{"performance":{"raft_multiplier":11}}`, "1 to 10"},
+		{"a.json", `{"raft_logstore":{"wal":{"segment_size_mb":0}}}`, "1 to 1024"},
+		{"a.json", `{"server":true,"raft_logstore":{"backend":"x"}}`, "must be one of"},
+		{"a.json", `{"raft_snapshot_interval":"0s"}`, "more than zero"},
+		{"a.json", `{"max_query_time":"0s"}`, "more than zero"},
+		{"a.json", `{"autopilot":{"max_trailing_logs":-1}}`, "0 or more"},
+		{"a.json", `{"limits":{"kv_max_value_size":0}}`, "1 or more"},
 		{"a.json", `{"serf_lan_allowed_cidrs":["x"]}`, "CIDR"},
 		{"a.json", `{"tls_min_version":"tls9"}`, "TLSv1_2"},
 		{"a.json", `{"tls_cipher_suites":"TLS_RSA_WITH_AES_128_CBC_SHA"}`, "cipher suite"},
@@ -255,7 +266,7 @@ func TestRefused(t *testing.T) {
 		{"a.json", `{"encrypt":"!!!"}`, "not valid base64"},
 		{"a.json", `{"encrypt":"aGVsbG8="}`, "16, 24 or 32 bytes"},
 		{"a.json", `{"tls":{"https":{"verify_server_hostname":true}}}`, "not allowed there"},
-		{"a.json", `{"cert_file":"x"}`, "key_file"},
+		{"a.json", `{"cert_file":"x"}`, `key "cert_file" is set and "key_file" is not`},
 		{"a.json", `{"verify_outgoing":true}`, `key "verify_outgoing" is on and no "ca_file"`},
 		{"a.json", `{"verify_server_hostname":true}`, "ca_file"},
 		{"a.json", `{"verify_incoming":true,"ca_file":"x"}`, "cert_file"},
@@ -284,6 +295,15 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	_, err := loadText(t, "a.json", "{\n\"serber\":1,\n\"ports\":{\"http\":\"x\"},\n\"datacenter\":\"?\"}")
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("%v", err)
+	}
+	// What an unreadable file may have set is not missed.
+	for file, text := range map[string]string{"a.json": "{,}", "a.hcl": "x = \"", "a.txt": "{}"} {
+		if _, err := LoadPaths([]string{write(t, file, text)}, ""); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if _, err := LoadPaths([]string{"/nonexistent"}, ""); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Error(err)
 	}
 }
 

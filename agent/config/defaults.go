@@ -20,7 +20,17 @@ encrypt_verify_incoming = true
 encrypt_verify_outgoing = true
 gossip_lan { gossip_nodes = 3 gossip_interval = "200ms" probe_interval = "1s" probe_timeout = "500ms" suspicion_mult = 4 retransmit_mult = 4 }
 gossip_wan { gossip_nodes = 3 gossip_interval = "500ms" probe_interval = "5s" probe_timeout = "3s" suspicion_mult = 6 retransmit_mult = 4 }
-performance { leave_drain_time = "5s" rpc_hold_timeout = "7s" }
+performance { leave_drain_time = "5s" rpc_hold_timeout = "7s" raft_multiplier = 5 }
+raft_snapshot_threshold = 16384
+raft_snapshot_interval = "30s"
+raft_trailing_logs = 10240
+raft_logstore { wal { segment_size_mb = 64 } }
+autopilot { cleanup_dead_servers = true last_contact_threshold = "200ms" max_trailing_logs = 250 min_quorum = 0 server_stabilization_time = "10s" }
+session_ttl_min = "10s"
+default_query_time = "300s"
+max_query_time = "600s"
+check_update_interval = "5m"
+check_output_max_size = 4096
 limits {
   http_max_conns_per_client = 200
   https_handshake_timeout = "5s"
@@ -29,6 +39,8 @@ limits {
   rpc_max_conns_per_client = 100
   rpc_rate = -1
   rpc_max_burst = 1000
+  kv_max_value_size = 524288
+  txn_max_req_len = 524288
 }
 log_level = "INFO"
 syslog_facility = "LOCAL0"
@@ -43,6 +55,7 @@ log_level = "DEBUG"
 enable_debug = true
 disable_keyring_file = true
 ports { https = 8501 }
+performance { raft_multiplier = 1 }
 gossip_lan { gossip_interval = "100ms" probe_interval = "100ms" probe_timeout = "100ms" suspicion_mult = 3 }
 gossip_wan { gossip_interval = "100ms" probe_interval = "100ms" probe_timeout = "100ms" suspicion_mult = 3 }
 `

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"maps"
 	"slices"
 )
@@ -9,6 +11,7 @@ import (
 type value struct {
 	text   any // string, bool, int64, float64, []string or map[string]string
 	secret Secret
+	digest [sha256.Size]byte // of what text does not show all of
 	reload bool
 	hidden bool
 }
@@ -30,6 +33,9 @@ func (v value) shown() any {
 func (v value) equal(o value) bool {
 	if v.hidden || o.hidden {
 		return v.hidden == o.hidden && v.secret.Equal(o.secret)
+	}
+	if v.digest != o.digest {
+		return false
 	}
 	switch t := v.text.(type) {
 	case []string:
@@ -62,6 +68,8 @@ func (b *builder) flatten() map[string]value {
 			case kindObject:
 				walk(child, item)
 				continue
+			case kindObjects:
+				v.text, v.digest = names(item), digest(child, item)
 			case kindSecret:
 				v.hidden, v.secret = true, NewSecret([]byte(item.str))
 			case kindBool:
@@ -85,6 +93,30 @@ func (b *builder) flatten() map[string]value {
 		out[key] = value{text: text, reload: out[key].reload}
 	}
 	return out
+}
+
+// names are what the objects of a list are called; the rest of them may be
+// secret.
+func names(list *node) []string {
+	out := []string{}
+	for _, item := range list.list {
+		name := ""
+		for _, key := range []string{"name", "id", "type"} {
+			if n := item.obj[key]; n != nil && name == "" {
+				name = n.str
+			}
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+func digest(f *field, list *node) [sha256.Size]byte {
+	b, err := json.Marshal(list.raw(f))
+	if err != nil {
+		panic(err) // it is made of strings, numbers, maps and lists
+	}
+	return sha256.Sum256(b)
 }
 
 // Diff names the keys whose values differ between two loaded configurations:

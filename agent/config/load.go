@@ -74,6 +74,9 @@ func load(f Flags, e env) (*Config, error) {
 	for i, text := range f.HCL {
 		p.foldText(root, fmt.Sprintf("flag -hcl #%d", i+1), "hcl", []byte(text))
 	}
+	if p.unread {
+		return nil, errors.Join(p.errs...) // "data_dir must be set" would only be noise
+	}
 	p.fillLegacyTLS(root)
 
 	b := &builder{problems: p, tree: root, env: e, dev: f.Dev}
@@ -107,7 +110,7 @@ func (p *problems) foldText(root *node, name, format string, data []byte) {
 	}
 	src, err := parse(name, data)
 	if err != nil {
-		p.errs = append(p.errs, err)
+		p.cannotRead("%w", err)
 		return
 	}
 	p.fold(root, src)
@@ -122,20 +125,20 @@ type source struct {
 func (p *problems) expand(path, format string) []source {
 	info, err := os.Stat(path)
 	if err != nil {
-		p.errorf("open failed on %s: %w", path, reason(err))
+		p.cannotRead("open failed on %s: %w", path, reason(err))
 		return nil
 	}
 	if !info.IsDir() {
 		kind := cmp.Or(format, formatOf(path))
 		if kind == "" {
-			p.errorf("%s: the name must end in .json or .hcl, or -config-format must say what it is", path)
+			p.cannotRead("%s: the name must end in .json or .hcl, or -config-format must say what it is", path)
 			return nil
 		}
 		return p.read(nil, path, kind)
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		p.errorf("open failed on %s: %w", path, reason(err))
+		p.cannotRead("open failed on %s: %w", path, reason(err))
 		return nil
 	}
 	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
@@ -144,7 +147,7 @@ func (p *problems) expand(path, format string) []source {
 		full := filepath.Join(path, entry.Name())
 		info, err := os.Stat(full)
 		if err != nil {
-			p.errorf("open failed on %s: %w", full, reason(err))
+			p.cannotRead("open failed on %s: %w", full, reason(err))
 			continue
 		}
 		if info.IsDir() {
@@ -163,17 +166,17 @@ func (p *problems) expand(path, format string) []source {
 func (p *problems) read(out []source, path, format string) []source {
 	file, err := os.Open(path)
 	if err != nil {
-		p.errorf("open failed on %s: %w", path, reason(err))
+		p.cannotRead("open failed on %s: %w", path, reason(err))
 		return out
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 	switch {
 	case err != nil:
-		p.errorf("read failed on %s: %w", path, reason(err))
+		p.cannotRead("read failed on %s: %w", path, reason(err))
 		return out
 	case len(data) > maxFileBytes:
-		p.errorf("%s: larger than %d bytes", path, maxFileBytes)
+		p.cannotRead("%s: larger than %d bytes", path, maxFileBytes)
 		return out
 	}
 	return append(out, source{path, format, data})

@@ -12,6 +12,13 @@ type problems struct {
 	errs     []error
 	warnings []string
 	warned   map[string]bool
+	unread   bool // a source could not be read: what else is missing may be in it
+}
+
+// cannotRead is errorf for a source that could not be read.
+func (p *problems) cannotRead(format string, args ...any) {
+	p.unread = true
+	p.errorf(format, args...)
 }
 
 func (p *problems) errorf(format string, args ...any) {

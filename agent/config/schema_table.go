@@ -162,14 +162,14 @@ verify_incoming_rpc b
 verify_incoming_https b
 verify_outgoing b
 verify_server_hostname b
-enable_agent_tls_for_checks b later
+enable_agent_tls_for_checks b
 auto_encrypt o later
 auto_encrypt.tls b
 auto_encrypt.allow_tls b
 auto_encrypt.dns_san l
 auto_encrypt.ip_san l
 performance o
-performance.raft_multiplier i later
+performance.raft_multiplier i
 performance.leave_drain_time d
 performance.rpc_hold_timeout d
 performance.grpc_keepalive_interval d later
@@ -187,21 +187,21 @@ limits.request_limits o later
 limits.request_limits.mode s
 limits.request_limits.read_rate f
 limits.request_limits.write_rate f
-limits.kv_max_value_size i later
-limits.txn_max_req_len i later
-raft_snapshot_threshold i later
-raft_snapshot_interval d later
-raft_trailing_logs i later
-raft_prevote_disabled b later
+limits.kv_max_value_size i
+limits.txn_max_req_len i
+raft_snapshot_threshold i R
+raft_snapshot_interval d R
+raft_trailing_logs i R
+raft_prevote_disabled b
 raft_boltdb o later
 raft_boltdb.nofreelistsync b
-raft_logstore o later
+raft_logstore o
 raft_logstore.backend s
 raft_logstore.disable_log_cache b
-raft_logstore.verification o
+raft_logstore.verification o later
 raft_logstore.verification.enabled b
 raft_logstore.verification.interval d
-raft_logstore.boltdb o
+raft_logstore.boltdb o later
 raft_logstore.boltdb.no_freelist_sync b
 raft_logstore.wal o
 raft_logstore.wal.segment_size_mb i
@@ -209,20 +209,20 @@ rpc o later
 rpc.enable_streaming b
 rpc_auth_key x
 use_streaming_backend b later
-autopilot o later
+autopilot o
 autopilot.cleanup_dead_servers b
 autopilot.last_contact_threshold d
 autopilot.max_trailing_logs i
 autopilot.min_quorum i
 autopilot.server_stabilization_time d
-autopilot.redundancy_zone_tag s
-autopilot.disable_upgrade_migration b
-autopilot.upgrade_version_tag s
-session_ttl_min d later
-default_query_time d later
-max_query_time d later
+autopilot.redundancy_zone_tag s later
+autopilot.disable_upgrade_migration b later
+autopilot.upgrade_version_tag s later
+session_ttl_min d
+default_query_time d
+max_query_time d
 discovery_max_stale d later
-disable_coordinates b later
+disable_coordinates b
 cache o later
 cache.entry_fetch_max_burst i
 cache.entry_fetch_rate f
@@ -230,7 +230,7 @@ http_config o
 http_config.block_endpoints l
 http_config.response_headers m
 http_config.allow_write_http_from l
-http_config.use_cache b later
+http_config.use_cache b
 http_config.max_header_bytes i
 disable_http_unprintable_char_filter b
 enable_debug b R
@@ -268,20 +268,20 @@ dns_config.soa.min_ttl i
 dns_config.use_cache b
 dns_config.cache_max_age d
 dns_config.prefer_namespace b
-check_update_interval d later
-check_output_max_size i later
-discard_check_output b later
-enable_script_checks b later
-enable_local_script_checks b later
+check_update_interval d
+check_output_max_size i
+discard_check_output b R
+enable_script_checks b
+enable_local_script_checks b
 disable_remote_exec b later
 disable_update_check b quiet
 disable_anonymous_signature b quiet
 enable_central_service_config b later
-service o later
-services os later
-check o later
-checks os later
-watches os later
+service o R
+services os R
+check o R
+checks os R
+watches os R
 default_intention_policy s later
 log_level s R
 log_json b
@@ -418,8 +418,8 @@ kind s
 locality o
 locality.region s
 locality.zone s
-proxy any
-connect any
+proxy any later
+connect any later
 `
 
 const checkTable = `
@@ -469,6 +469,7 @@ type s
 key s
 prefix s
 service s
+service_id s
 tag any
 passingonly b
 state s

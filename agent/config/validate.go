@@ -143,9 +143,8 @@ func (b *builder) combinations(c *Config) {
 			b.errorf("%s asks for TLS in a way that is not supported yet; set \"ca_file\" and \"verify_outgoing\"", b.at(key))
 		}
 	}
-	scripts := b.flag("enable_script_checks", false) || b.flag("enable_local_script_checks", false)
-	if scripts && !b.flag("acl.enabled", false) && len(c.HTTP.AllowWriteHTTPFrom) == 0 {
-		b.warnf("script checks are on without ACLs and without \"allow_write_http_from\": whoever reaches the API may run programs")
+	if c.Health.EnableScripts && len(c.HTTP.AllowWriteHTTPFrom) == 0 {
+		b.warnf("script checks are on without \"allow_write_http_from\": whoever reaches the API may run programs")
 	}
 	b.ranges()
 }
@@ -157,25 +156,14 @@ func (b *builder) ranges() {
 			b.atLeast(key, least)
 		}
 	}
-	least("check_output_max_size", 1)
 	least("dns_config.udp_answer_limit", 0)
 	least("dns_config.a_record_limit", 0)
 	least("cache.entry_fetch_max_burst", 1)
-	least("autopilot.max_trailing_logs", 0)
-	least("autopilot.min_quorum", 0)
 	if n := b.tree.get("cache.entry_fetch_rate"); n != nil && n.f <= 0 {
 		b.errorf("%s must be more than zero", b.at("cache.entry_fetch_rate"))
 	}
-	if b.isSet("performance.raft_multiplier") {
-		if m := b.num("performance.raft_multiplier"); m < 1 || m > 10 {
-			b.errorf("%s must be 1 to 10", b.at("performance.raft_multiplier"))
-		}
-	}
 	b.oneOf("limits.request_limits.mode", "disabled", "permissive", "enforcing")
 	b.oneOf("dns_config.recursor_strategy", "sequential", "random")
-	if b.flag("server", false) {
-		b.oneOf("raft_logstore.backend", "default", "boltdb", "wal")
-	}
 	for _, r := range b.list("recursors") {
 		if strings.HasPrefix(r, "unix:") || r == "0.0.0.0" || r == "::" || strings.HasPrefix(r, "0.0.0.0:") || strings.HasPrefix(r, "[::]") {
 			b.errorf("%s: %q cannot be asked", b.at("recursors"), cut(r))

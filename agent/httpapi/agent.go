@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/serf/coordinate"
@@ -24,13 +22,12 @@ func remoteAddr(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// flag says whether a query parameter is on: "?wan" and "?wan=1" are.
-func flag(q url.Values, name string) bool {
-	v, ok := q[name]
-	return ok && v[0] != "0" && !strings.EqualFold(v[0], "false")
-}
+const (
+	joinPath       = "/v1/agent/join/"
+	forceLeavePath = "/v1/agent/force-leave/"
+)
 
-func (a *API) agentSelf(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentSelf(w http.ResponseWriter, r *request) error {
 	self := a.cfg.Backend.Self()
 	a.writeJSON(w, r, struct {
 		Config      SelfConfig
@@ -43,67 +40,47 @@ func (a *API) agentSelf(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (a *API) agentVersion(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentVersion(w http.ResponseWriter, r *request) error {
 	a.writeJSON(w, r, map[string]string{
 		"SHA": version.Get().Revision, "BuildDate": version.Get().BuildDate, "HumanVersion": version.String(), "FIPS": "",
 	})
 	return nil
 }
 
-// name is what stands behind a route's path, decoded.
-func name(r *http.Request, prefix, missing string) (string, error) {
-	n := strings.TrimPrefix(r.URL.Path, prefix)
-	if n == "" {
-		return "", failure(http.StatusBadRequest, "%s", missing)
-	}
-	return n, nil
-}
-
-func (a *API) agentJoin(w http.ResponseWriter, r *http.Request) error {
-	addr, err := name(r, "/v1/agent/join/", "Missing address")
+func (a *API) agentJoin(w http.ResponseWriter, r *request) error {
+	addr, err := r.name(joinPath, "Missing address")
 	if err != nil {
 		return err
 	}
-	_, err = a.cfg.Backend.Join(r.Context(), []string{addr}, flag(r.URL.Query(), "wan"))
+	_, err = a.cfg.Backend.Join(r.Context(), []string{addr}, r.q.flag("wan"))
 	return empty(w, err)
 }
 
-func (a *API) agentLeave(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentLeave(w http.ResponseWriter, r *request) error {
 	return empty(w, a.cfg.Backend.Leave(r.Context()))
 }
 
-func (a *API) agentForceLeave(w http.ResponseWriter, r *http.Request) error {
-	node, err := name(r, "/v1/agent/force-leave/", "Missing node name")
+func (a *API) agentForceLeave(w http.ResponseWriter, r *request) error {
+	node, err := r.name(forceLeavePath, "Missing node name")
 	if err != nil {
 		return err
 	}
-	q := r.URL.Query()
-	return empty(w, a.cfg.Backend.ForceLeave(node, flag(q, "prune"), flag(q, "wan")))
+	return empty(w, a.cfg.Backend.ForceLeave(node, r.q.flag("prune"), r.q.flag("wan")))
 }
 
-func (a *API) agentReload(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentReload(w http.ResponseWriter, r *request) error {
 	return empty(w, a.cfg.Backend.Reload(r.Context()))
-}
-
-// empty answers a write that returns nothing.
-func empty(w http.ResponseWriter, err error) error {
-	if err == nil {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.WriteHeader(http.StatusOK)
-	}
-	return err
 }
 
 // monitorFlush is how long a log line may wait to be sent.
 const monitorFlush = 200 * time.Millisecond
 
-func (a *API) agentMonitor(w http.ResponseWriter, r *http.Request) error {
-	q := r.URL.Query()
-	level := q.Get("loglevel")
+func (a *API) agentMonitor(w http.ResponseWriter, r *request) error {
+	level := r.q.get("loglevel")
 	if level == "" {
 		level = "INFO"
 	}
-	stream, err := a.cfg.Backend.Monitor(level, q.Has("logjson") && flag(q, "logjson"))
+	stream, err := a.cfg.Backend.Monitor(level, r.q.flag("logjson"))
 	if err != nil {
 		return failure(http.StatusBadRequest, "%s", err)
 	}
@@ -116,7 +93,7 @@ func (a *API) agentMonitor(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func copyLog(r *http.Request, w http.ResponseWriter, rc *http.ResponseController, stream *logs.Stream) {
+func copyLog(r *request, w http.ResponseWriter, rc *http.ResponseController, stream *logs.Stream) {
 	buf := bufio.NewWriter(w)
 	tick := time.NewTicker(monitorFlush)
 	defer tick.Stop()
@@ -139,22 +116,21 @@ func copyLog(r *http.Request, w http.ResponseWriter, rc *http.ResponseController
 				continue
 			}
 		}
-		rc.SetWriteDeadline(time.Now().Add(bodyTimeout))
 		if buf.Flush() != nil || rc.Flush() != nil {
 			return
 		}
 	}
 }
 
-func (a *API) agentMetrics(w http.ResponseWriter, r *http.Request) error {
-	if r.URL.Query().Get("format") == "prometheus" {
+func (a *API) agentMetrics(w http.ResponseWriter, r *request) error {
+	if r.q.get("format") == "prometheus" {
 		if a.cfg.Prometheus == nil {
 			return failure(http.StatusUnsupportedMediaType, "Prometheus is not enabled since its retention time is not positive")
 		}
-		promhttp.HandlerFor(a.cfg.Prometheus, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+		promhttp.HandlerFor(a.cfg.Prometheus, promhttp.HandlerOpts{}).ServeHTTP(w, r.Request)
 		return nil
 	}
-	summary, err := a.cfg.Metrics.DisplayMetrics(w, r)
+	summary, err := a.cfg.Metrics.DisplayMetrics(w, r.Request)
 	if err != nil {
 		return err
 	}
@@ -162,7 +138,7 @@ func (a *API) agentMetrics(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (a *API) agentMetricsStream(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentMetricsStream(w http.ResponseWriter, r *request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	a.cfg.Metrics.Stream(r.Context(), &flushEncoder{a: a, w: w, rc: http.NewResponseController(w)})

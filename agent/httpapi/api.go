@@ -11,9 +11,9 @@ package httpapi
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -49,6 +49,17 @@ type Backend interface {
 	StatusLeader(ctx context.Context, dc string) (string, error)
 	StatusPeers(ctx context.Context, dc string) ([]string, error)
 	Self() Self
+
+	// RPC calls a method of the servers of this agent's datacenter, which pass it
+	// on where it names another; reply is a pointer. What a reply refers to may be
+	// shared, and is not changed.
+	RPC(ctx context.Context, method string, args, reply any) error
+	// Snapshot saves or restores the state of a datacenter, as req says. For a
+	// restore, in is the archive, read to its end. For a save, the archive follows
+	// until EOF; the caller closes it.
+	Snapshot(ctx context.Context, req *wire.SnapshotRequest, in io.Reader) (*wire.QueryMeta, io.ReadCloser, error)
+	// Registry is what this agent registered itself.
+	Registry() Registry
 }
 
 // Self is the answer of /v1/agent/self, less what Backend has elsewhere.
@@ -79,7 +90,9 @@ type Config struct {
 
 	MaxConnsPerClient  int // limits.http_max_conns_per_client
 	HandshakeTimeout   time.Duration
-	MaxHeaderBytes     int // 0: 64 KiB
+	StallTimeout       time.Duration // for a body to arrive, and for a client to take what is written; 0: 30s
+	DrainTimeout       time.Duration // for answers on a connection that Recheck refuses; 0: 5s
+	MaxHeaderBytes     int           // 0: 64 KiB
 	BlockEndpoints     []string
 	ResponseHeaders    map[string]string
 	AllowWriteHTTPFrom []netip.Prefix // empty: everyone
@@ -89,6 +102,34 @@ type Config struct {
 
 	Metrics    *metrics.InmemSink
 	Prometheus prometheus.Gatherer // nil: off
+
+	Data Data
+}
+
+// Data is what the endpoints need that read and write what the servers hold. A
+// zero number or time takes its default.
+type Data struct {
+	Datacenter string // this agent's
+	Node       string // this agent's name
+
+	DefaultQueryTime  time.Duration // default_query_time
+	MaxQueryTime      time.Duration // max_query_time
+	HoldTimeout       time.Duration // performance.rpc_hold_timeout
+	DiscoveryMaxStale time.Duration // discovery_max_stale; 0: default reads are of the leader
+	KVMaxValueSize    int64         // limits.kv_max_value_size, bytes
+	TxnMaxReqLen      int64         // limits.txn_max_req_len, bytes; never below KVMaxValueSize
+	NoCache           bool          // http_config.use_cache is false: ?cached is ignored, nothing is kept
+	NoCoordinates     bool          // disable_coordinates
+	TranslateWAN      bool          // translate_wan_addrs
+}
+
+func (d Data) withDefaults() Data {
+	d.DefaultQueryTime = orDefault(d.DefaultQueryTime, 5*time.Minute)
+	d.MaxQueryTime = orDefault(d.MaxQueryTime, 10*time.Minute)
+	d.HoldTimeout = orDefault(d.HoldTimeout, 7*time.Second)
+	d.KVMaxValueSize = orDefault(d.KVMaxValueSize, 512<<10)
+	d.TxnMaxReqLen = max(d.TxnMaxReqLen, d.KVMaxValueSize)
+	return d
 }
 
 // Bounds that are not settings (threats.md's starting values).
@@ -97,7 +138,8 @@ const (
 	idleTimeout     = 2 * time.Minute
 	maxHeaderBytes  = 64 << 10
 	maxBodyBytes    = 512 << 10
-	bodyTimeout     = 30 * time.Second
+	stallTimeout    = 30 * time.Second
+	drainTimeout    = 5 * time.Second
 	maxConns        = 16384
 	shutdownGrace   = 2 * time.Second
 	defaultHandsake = 5 * time.Second
@@ -110,6 +152,7 @@ type API struct {
 	handler http.Handler
 	conns   *connLimit
 	members memberCache
+	cache   cache
 
 	mu     sync.Mutex // guards secure
 	secure map[*tls.Conn]*secureConn
@@ -123,10 +166,16 @@ func New(cfg Config) (*API, error) {
 	if cfg.Log == nil {
 		cfg.Log = hclog.NewNullLogger()
 	}
+	cfg.StallTimeout = orDefault(cfg.StallTimeout, stallTimeout)
+	cfg.DrainTimeout = orDefault(cfg.DrainTimeout, drainTimeout)
+	cfg.Data = cfg.Data.withDefaults()
 	a := &API{cfg: cfg, log: cfg.Log, conns: newConnLimit(cfg.MaxConnsPerClient, maxConns), secure: map[*tls.Conn]*secureConn{}}
 	a.handler = a.routes()
 	return a, nil
 }
+
+// Handler answers requests as a listener does, for callers in this process.
+func (a *API) Handler() http.Handler { return a.handler }
 
 // SetMaxConnsPerClient replaces the limit for connections that come from now on.
 func (a *API) SetMaxConnsPerClient(n int) { a.conns.setPerClient(n) }
@@ -143,6 +192,7 @@ func (a *API) Serve(ctx context.Context, ln net.Listener, secure bool) error {
 	}
 	base, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer a.cache.use()()
 	var handlers sync.WaitGroup
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -213,31 +263,4 @@ func writeError(w http.ResponseWriter, err error) {
 		code = status.code
 	}
 	writeText(w, code, err.Error())
-}
-
-func writeText(w http.ResponseWriter, code int, text string) {
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
-	w.Write([]byte(text))
-}
-
-// writeJSON answers with v.
-func (a *API) writeJSON(w http.ResponseWriter, r *http.Request, v any) {
-	var b []byte
-	var err error
-	pretty := a.cfg.Pretty || r.URL.RawQuery != "" && r.URL.Query().Has("pretty")
-	if pretty {
-		if b, err = json.MarshalIndent(v, "", "    "); err == nil {
-			b = append(b, '\n')
-		}
-	} else {
-		b, err = json.Marshal(v)
-	}
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	a.writeBody(w, r, b)
 }

@@ -1,13 +1,18 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +36,12 @@ type fake struct {
 	log     *logs.Log
 	changed chan struct{}
 	events  []wire.UserEvent
+	*servers
+	reg *registry
 }
+
+// Registry is Backend.Registry.
+func (f *fake) Registry() Registry { return f.reg }
 
 func newFake(t testing.TB, n int) *fake {
 	t.Helper()
@@ -39,7 +49,7 @@ func newFake(t testing.TB, n int) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{log: l, changed: make(chan struct{})}
+	f := &fake{log: l, changed: make(chan struct{}), servers: newServers(), reg: newRegistry()}
 	for i := range n {
 		f.members = append(f.members, serf.Member{
 			Name: fmt.Sprintf("node-%d", i), Addr: net.IPv4(10, 0, 0, byte(i)), Port: 8301, Status: serf.StatusAlive,
@@ -87,6 +97,7 @@ func serve(t testing.TB, cfg Config, secure bool) (*API, string) {
 	if cfg.Backend == nil {
 		cfg.Backend = newFake(t, 3)
 	}
+	cfg.Data.Datacenter, cfg.Data.Node = "dc1", "node-0"
 	cfg.Metrics = metrics.NewInmemSink(time.Second, time.Minute)
 	a, err := New(cfg)
 	if err != nil {
@@ -142,10 +153,13 @@ func TestEveryRoute(t *testing.T) {
 			t.Errorf("OPTIONS %s: %d", row.path, resp.StatusCode)
 		}
 		for _, m := range row.methods {
-			if row.path == "/v1/agent/monitor" || row.path == "/v1/agent/metrics/stream" {
-				continue // they do not end
+			if slices.Contains(endless, row.path) {
+				continue
 			}
 			resp := do(t, m, url, "")
+			if resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusInternalServerError && row.path != "/v1/agent/host" {
+				t.Errorf("%s %s: %d", m, row.path, resp.StatusCode)
+			}
 			if resp.Header.Get("Content-Type") == "" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 				t.Errorf("%s %s: headers %v", m, row.path, resp.Header)
 			}
@@ -185,6 +199,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/event/list?index=x", "", nil, 400, "Invalid index"},
 		{"GET", "/v1/event/list?wait=x", "", nil, 400, "Invalid wait time"},
 		{"GET", "/v1/agent/members?segment=x", "", nil, 500, ""},
+		{"GET", "/v1/agent/members?wan=1&segment=x", "", nil, 400, "Cannot provide a segment with wan=true"},
 		{"GET", "/v1/agent/members?filter=%3D%3D", "", nil, 500, ""},
 		{"GET", "/debug/pprof/heap", "", nil, 404, ""},
 		{"GET", "/v1/%3Cscript%3E", "", nil, 404, unknownEndpoint},
@@ -216,6 +231,12 @@ func TestClientLibrary(t *testing.T) {
 	}
 	if m, err := c.Agent().Members(true); err != nil || m != nil {
 		t.Errorf("WAN members: %v, %v", m, err)
+	}
+	// As the members command asks, the family's and ours.
+	for _, wan := range []bool{false, true} {
+		if _, err := c.Agent().MembersOpts(api.MembersOpts{WAN: wan, Segment: api.AllSegments}); err != nil {
+			t.Errorf("members of all segments, WAN %t: %v", wan, err)
+		}
 	}
 	if self, err := c.Agent().Self(); err != nil || self["Config"]["NodeName"] != "node-0" {
 		t.Errorf("self: %v, %v", self, err)
@@ -312,7 +333,7 @@ func TestConnectionCap(t *testing.T) {
 
 func secure(t *testing.T, verify bool) (*tlsutil.Configurator, tlsutil.Config) {
 	t.Helper()
-	caPEM, cert, key, err := tlsutil.MakeDev("dc1", "consul", nil, []net.IP{net.IPv4(127, 0, 0, 1)})
+	caPEM, cert, key, err := tlsutil.MakeDev("dc1", "consul", []net.IP{net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,3 +460,192 @@ type recorder struct {
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) Write(b []byte) (int, error) { return len(b), nil }
 func (r *recorder) WriteHeader(code int)        { r.code = code }
+
+// Whatever a client does not send or does not take, it is not waited for longer
+// than StallTimeout, also on routes that want no body.
+func TestStalls(t *testing.T) {
+	_, addr := serve(t, Config{Backend: newFake(t, 200), StallTimeout: 500 * time.Millisecond}, false)
+	gone := func(t *testing.T, c net.Conn) {
+		t.Helper()
+		c.SetReadDeadline(time.Now().Add(patience))
+		_, err := io.Copy(io.Discard, c)
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Error("the connection is still open")
+		}
+	}
+	for _, route := range []string{"GET /v1/agent/members", "PUT /v1/agent/reload", "PUT /v1/event/fire/x", "POST /v1/operator/keyring", "GET /nothing"} {
+		t.Run("half a body for "+route, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nab", route)
+			gone(t, c)
+		})
+	}
+	t.Run("answers that nobody reads", func(t *testing.T) {
+		t.Parallel()
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetWriteDeadline(time.Now().Add(patience))
+		ask := []byte(strings.Repeat("GET /v1/agent/members HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
+		for err == nil {
+			_, err = c.Write(ask)
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Error("the connection is still open")
+		}
+	})
+}
+
+// A connection that has been idle for longer than StallTimeout still works.
+func TestIdlingIsNoStall(t *testing.T) {
+	_, addr := serve(t, Config{StallTimeout: 100 * time.Millisecond}, false)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	r := bufio.NewReader(c)
+	for _, ask := range []string{"GET /v1/status/peers HTTP/1.1\r\nHost: x\r\n\r\n", "PUT /v1/event/fire/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", "PUT /v1/agent/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", "GET /v1/event/list HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		fmt.Fprint(c, ask)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("%.20s: %v", ask, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%.20s: %d", ask, resp.StatusCode)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// gatedConn lets the first write through, and the others once gate is closed.
+type gatedConn struct {
+	net.Conn
+	wrote      bool
+	held, gate chan struct{}
+}
+
+func (c *gatedConn) Write(b []byte) (int, error) {
+	if c.wrote {
+		select {
+		case <-c.gate:
+		default:
+			close(c.held)
+			<-c.gate
+		}
+	}
+	c.wrote = true
+	return c.Conn.Write(b)
+}
+
+// No connection outlives the settings it began under, neither one in the middle
+// of its handshake nor one in the middle of an answer without end.
+func TestNothingOutlivesRecheck(t *testing.T) {
+	conf, cfg := secure(t, false)
+	a, addr := serve(t, Config{TLS: conf, DrainTimeout: 200 * time.Millisecond}, true)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cfg.HTTPS.CAPEM)
+	dial := func(wrap func(net.Conn) net.Conn) *tls.Conn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(patience))
+		return tls.Client(wrap(c), &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"})
+	}
+	monitor := dial(func(c net.Conn) net.Conn { return c })
+	fmt.Fprint(monitor, "GET /v1/agent/monitor HTTP/1.1\r\nHost: x\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(monitor), nil); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(err)
+	}
+	gated := &gatedConn{held: make(chan struct{}), gate: make(chan struct{})}
+	half := dial(func(c net.Conn) net.Conn { gated.Conn = c; return gated })
+	shaken := make(chan error, 1)
+	go func() { shaken <- half.Handshake() }()
+	<-gated.held
+
+	cfg.HTTPS.VerifyIncoming = true
+	if err := conf.Update(cfg); err != nil {
+		t.Fatal(err)
+	}
+	a.Recheck()
+	close(gated.gate)
+	if err := <-shaken; err == nil {
+		fmt.Fprint(half, "GET /v1/status/peers HTTP/1.1\r\nHost: x\r\n\r\n")
+		if resp, err := http.ReadResponse(bufio.NewReader(half), nil); err == nil {
+			t.Errorf("a client without a certificate, whose handshake began before the reload, got %s", resp.Status)
+		}
+	}
+	_, err := io.Copy(io.Discard, monitor)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		t.Error("the monitor of a client without a certificate goes on")
+	}
+}
+
+// The command line, where a key can be, is not shown with the profiles.
+func TestDebugHasNoCommandLine(t *testing.T) {
+	_, addr := serve(t, Config{EnableDebug: true}, false)
+	for path, want := range map[string]int{"/debug/pprof/cmdline": http.StatusNotFound, "/debug/pprof/goroutine": http.StatusOK} {
+		resp := do(t, "GET", "http://"+addr+path, "")
+		b, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != want || strings.Contains(string(b), os.Args[0]) && want != http.StatusOK {
+			t.Errorf("%s: %d %.100q", path, resp.StatusCode, b)
+		}
+	}
+}
+
+// An answer that waits for something to happen may wait for longer than
+// StallTimeout, and so may one that has begun, over either version of HTTP.
+func TestLongPollsAreNoStall(t *testing.T) {
+	conf, cfg := secure(t, false)
+	fake := newFake(t, 1)
+	_, addr := serve(t, Config{Backend: fake, TLS: conf, StallTimeout: 100 * time.Millisecond}, true)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cfg.HTTPS.CAPEM)
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}, ForceAttemptHTTP2: protocol == "HTTP/2.0"}
+			defer tr.CloseIdleConnections()
+			get := func(path string) *http.Response {
+				t.Helper()
+				resp, err := (&http.Client{Transport: tr}).Get("https://" + addr + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resp.Proto != protocol || resp.StatusCode != http.StatusOK {
+					t.Fatalf("%s: %s %s", path, resp.Proto, resp.Status)
+				}
+				return resp
+			}
+			first := get("/v1/event/list")
+			first.Body.Close()
+			poll := get("/v1/event/list?wait=1s&index=" + first.Header.Get("X-Consul-Index"))
+			if _, err := io.Copy(io.Discard, poll.Body); err != nil {
+				t.Errorf("a long poll: %v", err)
+			}
+			poll.Body.Close()
+
+			monitor := get("/v1/agent/monitor")
+			defer monitor.Body.Close()
+			get("/v1/event/list?wait=1s&index=" + first.Header.Get("X-Consul-Index")).Body.Close() // as long as ten stalls
+			fake.log.Info("after the silence")
+			line, err := bufio.NewReader(monitor.Body).ReadString('\n')
+			if err != nil || !strings.Contains(line, "after the silence") {
+				t.Errorf("a monitor after a silence: %q, %v", line, err)
+			}
+		})
+	}
+}

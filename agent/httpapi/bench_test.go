@@ -4,11 +4,14 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"syscall"
 	"testing"
+
+	"lictor/rpc/wire"
 )
 
 func cpuTime(b *testing.B) int64 {
@@ -46,16 +49,80 @@ func BenchmarkMembers(b *testing.B) {
 	get(b, "http://"+addr+"/v1/agent/members")
 }
 
-// BenchmarkMembersFloor writes the same bytes from a plain handler.
-func BenchmarkMembersFloor(b *testing.B) {
-	body, err := json.Marshal(shown(newFake(b, benchMembers).members))
-	if err != nil {
-		b.Fatal(err)
-	}
+// floor measures what it costs to write the same bytes from a plain handler.
+func floor(b *testing.B, body []byte) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(body)
 	}))
 	defer srv.Close()
 	get(b, srv.URL)
+}
+
+func BenchmarkMembersFloor(b *testing.B) {
+	body, err := json.Marshal(shown(newFake(b, benchMembers).members))
+	if err != nil {
+		b.Fatal(err)
+	}
+	floor(b, body)
+}
+
+// loaded has a key and a service with as many instances as the benchmarks of
+// whole agents.
+func loaded(b *testing.B) *fake {
+	f := newFake(b, 1)
+	f.servers.kv["key"] = &wire.DirEntry{Key: "key", Value: make([]byte, 64)}
+	for i := range 50 {
+		node := fmt.Sprintf("node-%d", i)
+		err := f.servers.register(&wire.RegisterRequest{
+			Node: node, Address: "10.0.0.1", NodeMeta: map[string]string{"consul-network-segment": "", "consul-version": "1.21.4"},
+			TaggedAddresses: map[string]string{"lan": "10.0.0.1", "wan": "10.0.0.1", "lan_ipv4": "10.0.0.1", "wan_ipv4": "10.0.0.1"},
+			Service:         &wire.NodeService{ID: "web", Service: "web", Port: 80, Tags: []string{"v1", "blue"}, Meta: map[string]string{"version": "1"}},
+			Checks: []*wire.HealthCheck{
+				{CheckID: wire.SerfHealth, Name: "Serf Health Status", Status: wire.HealthPassing, Output: "Agent alive and reachable"},
+				{CheckID: "service:web", Name: "Service 'web' check", Status: wire.HealthPassing, ServiceID: "web", ServiceName: "web", Type: "ttl"},
+			},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	return f
+}
+
+const (
+	benchKV      = "/v1/kv/key?stale"
+	benchService = "/v1/health/service/web?stale"
+)
+
+func benchmark(b *testing.B, path string) {
+	_, addr := serve(b, Config{Backend: loaded(b)}, false)
+	get(b, "http://"+addr+path)
+}
+
+// benchmarkFloor writes what benchmark reads.
+func benchmarkFloor(b *testing.B, path string) {
+	_, addr := serve(b, Config{Backend: loaded(b)}, false)
+	body, err := io.ReadAll(do(b, "GET", "http://"+addr+path, "").Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	floor(b, body)
+}
+
+func BenchmarkKV(b *testing.B)           { benchmark(b, benchKV) }
+func BenchmarkKVFloor(b *testing.B)      { benchmarkFloor(b, benchKV) }
+func BenchmarkService(b *testing.B)      { benchmark(b, benchService) }
+func BenchmarkServiceFloor(b *testing.B) { benchmarkFloor(b, benchService) }
+func BenchmarkCached(b *testing.B)       { benchmark(b, benchService+"&cached") }
+
+// BenchmarkEncode is the share of the answer that is putting it together.
+func BenchmarkEncode(b *testing.B) {
+	list := loaded(b).servers.instances("web")
+	buf := []byte(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = appendInstances(buf[:0], list, false)
+	}
+	b.SetBytes(int64(len(buf)))
 }

@@ -14,7 +14,7 @@ import (
 
 // agentHost shows the machine. What could not be found out is listed under
 // Errors, and the rest is shown all the same.
-func (a *API) agentHost(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentHost(w http.ResponseWriter, r *request) error {
 	info := struct {
 		Memory         *mem.VirtualMemoryStat
 		CPU            []cpu.InfoStat
@@ -59,7 +59,6 @@ func (e *flushEncoder) Encode(v any) error {
 	if err != nil {
 		return err
 	}
-	e.rc.SetWriteDeadline(time.Now().Add(bodyTimeout))
 	if _, err := e.w.Write(append(b, '\n')); err != nil {
 		return err
 	}

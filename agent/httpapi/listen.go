@@ -215,6 +215,16 @@ func (a *API) startTLS(c net.Conn) (net.Conn, error) {
 	a.mu.Lock()
 	a.secure[t] = &secureConn{}
 	a.mu.Unlock()
+	// The settings may have changed while the handshake ran: from here on
+	// Recheck sees the connection, and this sees what came before.
+	cs := t.ConnectionState()
+	if err := a.cfg.TLS.RecheckHTTPS(&cs); err != nil {
+		a.mu.Lock()
+		delete(a.secure, t)
+		a.mu.Unlock()
+		a.log.Debug("HTTPS connection refused", "peer", c.RemoteAddr(), "reason", tlsutil.Explain(err, time.Now()))
+		return nil, err
+	}
 	return t, nil
 }
 
@@ -256,15 +266,21 @@ func (a *API) connState(c net.Conn, s http.ConnState) {
 }
 
 // Recheck closes the HTTPS connections that the TLS settings in force now would
-// refuse: idle ones at once, others after the answer they are giving.
+// refuse: idle ones at once, others after the answer they are giving, at the
+// latest after DrainTimeout: a monitor's answer has no end, and over HTTP/2 a
+// client can always have one under way.
 func (a *API) Recheck() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for t, sc := range a.secure {
 		cs := t.ConnectionState()
 		if err := a.cfg.TLS.RecheckHTTPS(&cs); err != nil {
+			first := !sc.refused
 			sc.refused = true
-			if sc.idle {
+			switch {
+			case !sc.idle && first:
+				time.AfterFunc(a.cfg.DrainTimeout, func() { t.Close() })
+			case sc.idle:
 				go t.Close() // may wait for a peer that does not read; bounded by crypto/tls
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/hashicorp/go-bexpr"
 	"github.com/hashicorp/serf/serf"
 )
 
@@ -55,19 +54,18 @@ func shown(members []serf.Member) []member {
 	return out
 }
 
-func (a *API) agentMembers(w http.ResponseWriter, r *http.Request) error {
+func (a *API) agentMembers(w http.ResponseWriter, r *request) error {
 	if r.URL.RawQuery == "" && !a.cfg.Pretty {
 		b, err := a.members.encode(a.cfg.Backend.Members(false))
 		if err != nil {
 			return err
 		}
-		a.writeBody(w, r, b)
+		a.writeBody(w, r, http.StatusOK, b)
 		return nil
 	}
-	q := r.URL.Query()
-	wan, segment := flag(q, "wan"), q.Get("segment")
+	wan, segment := r.q.flag("wan"), r.q.get("segment")
 	switch {
-	case wan && segment != "":
+	case wan && segment != "" && segment != "_all": // the family's CLI says _all for either pool
 		return failure(http.StatusBadRequest, "Cannot provide a segment with wan=true")
 	case segment != "" && segment != "_all":
 		return failure(http.StatusInternalServerError, "Network segments are not supported")
@@ -78,16 +76,22 @@ func (a *API) agentMembers(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	list := shown(members)
-	if f := q.Get("filter"); f != "" {
-		filter, err := bexpr.CreateFilter(f)
-		if err != nil {
-			return failure(http.StatusInternalServerError, "Failed to create boolean expression evaluator: %.200s", err)
+	filter, err := filterOf[member](r)
+	if err != nil {
+		return err
+	}
+	if filter != nil {
+		kept := []member{}
+		for i := range list {
+			ok, err := filter.match(&list[i])
+			if err != nil {
+				return err
+			}
+			if ok {
+				kept = append(kept, list[i])
+			}
 		}
-		out, err := filter.Execute(list)
-		if err != nil {
-			return err
-		}
-		list = out.([]member)
+		list = kept
 	}
 	a.writeJSON(w, r, list)
 	return nil

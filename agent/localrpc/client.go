@@ -38,6 +38,9 @@ func (e RemoteError) Error() string { return string(e) }
 // left in the middle of an answer.
 var ErrClosed = errors.New("localrpc: connection is closed")
 
+// ErrProtocol is the answer of a server that is no local RPC.
+var ErrProtocol = errors.New("what answers there does not speak the local RPC")
+
 // ErrStreamEnded ends a Monitor whose agent closed the stream.
 var ErrStreamEnded = errors.New("localrpc: the agent ended the log stream")
 
@@ -70,6 +73,9 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	c := &Client{addr: addr, opts: opts, conn: conn, br: bufio.NewReader(conn)}
 	if err := c.call(ctx, dialTimeout, cmdHandshake, &handshakeRequest{Version: protocolVersion}, nil); err != nil {
 		c.Close()
+		if errors.Is(err, errFields) || errors.Is(err, errTooLarge) || errors.Is(err, errTooDeep) {
+			err = ErrProtocol // bytes of another protocol, read as this one: what is wrong with them helps nobody
+		}
 		return nil, fmt.Errorf("handshake with agent at %s: %w", addr, err)
 	}
 	if opts.AuthKey != "" {

@@ -57,6 +57,9 @@ func OpenFile(o FileOptions) (*File, error) {
 }
 
 func (l *File) openLocked() error {
+	if st, err := os.Lstat(l.opts.Path); err == nil && st.Mode()&os.ModeSymlink != 0 {
+		return fmt.Errorf("%s is a symlink, which is not followed", l.opts.Path)
+	}
 	f, err := os.OpenFile(l.opts.Path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err

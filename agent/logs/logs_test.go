@@ -89,3 +89,18 @@ func TestFileRotates(t *testing.T) {
 		t.Errorf("kept %d rotated files, want 2: %v", len(old), old)
 	}
 }
+
+func TestFileIsNotASymlink(t *testing.T) {
+	dir := t.TempDir()
+	victim, path := filepath.Join(dir, "victim"), filepath.Join(dir, "agent.log")
+	if err := os.Symlink(victim, path); err != nil {
+		t.Skip(err)
+	}
+	if f, err := logs.OpenFile(logs.FileOptions{Path: path}); err == nil || !strings.Contains(err.Error(), "symlink") {
+		f.Close()
+		t.Errorf("a symlink was opened: %v", err)
+	}
+	if _, err := os.Stat(victim); err == nil {
+		t.Error("what the symlink leads to was made")
+	}
+}

@@ -7,26 +7,61 @@
 package server
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"lictor/agent/logs"
+	"lictor/agent/server/fsm"
+	"lictor/agent/server/state"
 	"lictor/gossip"
 	"lictor/rpc"
 	"lictor/rpc/wire"
 )
 
-// Config is what the endpoints need. LAN must be set; WAN is nil where
-// federation is off.
+// Consensus is what the endpoints need of Raft; *consensus.Node is one.
+type Consensus interface {
+	IsLeader() bool
+	// Leader is the RPC address and the id of the leader, "" while there is none.
+	Leader() (addr, id string)
+	// Apply commits a log entry and returns what the state machine made of it.
+	// rpc.ErrNoLeader says that the entry is not in the log and never will be.
+	Apply(ctx context.Context, t fsm.MessageType, msg any) (any, error)
+	// VerifyLeader returns nil once a majority has said that this is the leader.
+	VerifyLeader(ctx context.Context) error
+	ReadyForConsistentReads() bool
+	LastContact() time.Duration
+}
+
+// Duties is what the endpoints ask of the leader's part; *Leader is one. It is
+// asked only where this server is the leader.
+type Duties interface {
+	// ResetSession starts the time of a session's TTL anew.
+	ResetSession(id string, ttl time.Duration)
+	ClearSession(id string)
+	UpdateCoordinate(req *wire.CoordinateUpdateRequest) error
+}
+
+// Config is what the endpoints need. All of it must be set but WAN, which is nil
+// where federation is off, and what has a default.
 type Config struct {
 	Datacenter string
+	NodeID     string
 	LAN, WAN   *gossip.Pool
 	Router     *rpc.Router
 	Log        hclog.Logger
+
+	Consensus Consensus
+	State     func() *state.Store // the store of now: a restored snapshot replaces it
+	Duties    Duties
+	Operator  Operator
+
+	DefaultQueryTime time.Duration // default_query_time; 300s
+	MaxQueryTime     time.Duration // max_query_time; 600s
+	SessionTTLMin    time.Duration // session_ttl_min; 10s
 
 	// Monitor opens a stream of this agent's own log.
 	Monitor func(level string, json bool) (*logs.Stream, error)
@@ -37,144 +72,61 @@ type Config struct {
 // Endpoints are the RPC methods of one server. They keep no state of their own
 // and are safe for concurrent use.
 type Endpoints struct {
-	cfg Config
-	log hclog.Logger
+	cfg     Config
+	log     hclog.Logger
+	methods map[string]method
+	blocked atomic.Int64 // blocking queries that wait now
 }
 
 // New makes the endpoints; it starts nothing.
 func New(cfg Config) *Endpoints {
-	return &Endpoints{cfg: cfg, log: cfg.Log.Named("server")}
+	cfg.DefaultQueryTime = cmp.Or(cfg.DefaultQueryTime, defaultQueryTime)
+	cfg.MaxQueryTime = cmp.Or(cfg.MaxQueryTime, maxQueryTime)
+	cfg.SessionTTLMin = cmp.Or(cfg.SessionTTLMin, sessionTTLMin)
+	e := &Endpoints{cfg: cfg, log: cfg.Log.Named("server"), methods: map[string]method{}}
+	for _, family := range [][]method{
+		e.statusMethods(), e.internalMethods(), e.catalogMethods(), e.healthMethods(), e.kvsMethods(),
+		e.sessionMethods(), e.txnMethods(), e.coordinateMethods(), e.operatorMethods(),
+	} {
+		for _, m := range family {
+			e.methods[m.name] = m
+		}
+	}
+	return e
 }
 
-// Table is the method table: every method and who may call it.
-//
-// Status.* and AgentInfo carry what any member learns from gossip. A keyring
-// operation shows and changes keys, so it wants an agent of this cluster: by
-// its certificate, or, where verify_incoming is off and nobody is identified,
-// by an address that the gossip list has as a member's. Logs go to servers and
-// to operators only.
-func (e *Endpoints) Table() rpc.Table {
-	const agents = rpc.AllowClient | rpc.AllowCLI | rpc.AllowServer | rpc.AllowRemoteServer
-	return rpc.Table{
-		"Status.Ping":               {Access: rpc.AllowAll, Handle: e.ping},
-		"Status.Leader":             {Access: rpc.AllowAll, Handle: e.leader},
-		"Status.Peers":              {Access: rpc.AllowAll, Handle: e.peers},
-		"Status.RaftStats":          {Access: rpc.AllowServer, Handle: e.raftStats},
-		"Internal.KeyringOperation": {Access: agents, Handle: e.keyringOperation},
-		"Internal.EventFire":        {Access: agents, Handle: e.eventFire},
-		"Internal.AgentInfo":        {Access: rpc.AllowAll, Handle: e.agentInfo},
-		"Agent.Monitor":             {Access: rpc.AllowServer | rpc.AllowCLI, Handle: e.monitor, Stream: true},
-	}
+// Who may call what. A class that a row leaves out has no business there; where
+// verify_incoming is off nobody is identified, and an agent is who has an agent's
+// address in the gossip list.
+const (
+	// data is for what agents do with the catalog, the key-value store and the
+	// rest of the state: client agents for themselves and for those who use their
+	// HTTP API, servers for what they pass on, of other datacenters too. An
+	// operator's certificate is for the HTTP API and the command line.
+	data = rpc.AllowClient | rpc.AllowServer | rpc.AllowRemoteServer
+	// operators is data and the holders of an operator's certificate.
+	operators = data | rpc.AllowCLI
+)
+
+func (e *Endpoints) leader(_ context.Context, _ *wire.DCSpecificRequest, reply *string) error {
+	*reply, _ = e.cfg.Consensus.Leader()
+	return nil
 }
 
-// forward passes a request on to the datacenter it names and reports whether it
-// did. The reply is decoded into reply.
-func (e *Endpoints) forward(ctx context.Context, method, dc string, args, reply any) (bool, error) {
-	if dc == "" || dc == e.cfg.Datacenter {
-		return false, nil
-	}
-	if err := e.cfg.Router.Call(ctx, dc, method, args, reply); err != nil {
-		return true, fmt.Errorf("rpc error making call: %w", err) // one prefix a hop (wire.md, section 3)
-	}
-	return true, nil
-}
-
-func (e *Endpoints) ping(_ context.Context, c *rpc.Call) error {
-	var req wire.Empty
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	return c.Reply(wire.Empty{})
-}
-
-func (e *Endpoints) leader(ctx context.Context, c *rpc.Call) error {
-	var req wire.DCSpecificRequest
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	leader, err := e.Leader(ctx, &req)
-	if err != nil {
-		return err
-	}
-	return c.Reply(leader)
-}
-
-// Leader is the address of the Raft leader, "" while there is none. There is no
-// consensus among Lictor servers yet, so there is never one.
+// Leader is the RPC address of the leader of the datacenter asked for, "" while
+// there is none.
 func (e *Endpoints) Leader(ctx context.Context, req *wire.DCSpecificRequest) (string, error) {
 	var leader string
-	_, err := e.forward(ctx, "Status.Leader", req.Datacenter, req, &leader)
+	err := e.Call(ctx, "Status.Leader", req, &leader)
 	return leader, err
 }
 
-func (e *Endpoints) peers(ctx context.Context, c *rpc.Call) error {
-	var req wire.DCSpecificRequest
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	peers, err := e.Peers(ctx, &req)
-	if err != nil {
-		return err
-	}
-	return c.Reply(peers)
-}
-
-// Peers are the RPC addresses ("ip:port") of the datacenter's servers that are
-// alive, as the gossip pool knows them.
+// Peers are the RPC addresses ("ip:port") of the servers of a datacenter's Raft
+// configuration.
 func (e *Endpoints) Peers(ctx context.Context, req *wire.DCSpecificRequest) ([]string, error) {
 	peers := []string{}
-	if done, err := e.forward(ctx, "Status.Peers", req.Datacenter, req, &peers); done {
-		return peers, err
-	}
-	for _, s := range Servers(e.cfg.LAN.Members()) {
-		if s.Alive() && s.Datacenter == e.cfg.Datacenter {
-			peers = append(peers, s.Addr.String())
-		}
-	}
-	return peers, nil
-}
-
-func (e *Endpoints) raftStats(_ context.Context, c *rpc.Call) error {
-	return errors.New("Raft is not running on this server")
-}
-
-func (e *Endpoints) agentInfo(ctx context.Context, c *rpc.Call) error {
-	var req wire.DCSpecificRequest
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	var status wire.NodeStatus
-	if done, err := e.forward(ctx, "Internal.AgentInfo", req.Datacenter, &req, &status); err != nil {
-		return err
-	} else if !done {
-		status = e.cfg.Info()
-	}
-	return c.Reply(status)
-}
-
-func (e *Endpoints) eventFire(ctx context.Context, c *rpc.Call) error {
-	var req wire.EventFireRequest
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	resp, err := e.EventFire(ctx, &req)
-	if err != nil {
-		return err
-	}
-	return c.Reply(resp)
-}
-
-// EventPrefix is put before a user's event name on the wire (wire.md, 5.5).
-const EventPrefix = "consul:event:"
-
-// EventFire sends a user event through the LAN pool of the datacenter asked
-// for. Its error names the limit where the event is too large.
-func (e *Endpoints) EventFire(ctx context.Context, req *wire.EventFireRequest) (*wire.EventFireResponse, error) {
-	resp := &wire.EventFireResponse{}
-	if done, err := e.forward(ctx, "Internal.EventFire", req.Datacenter, req, resp); done {
-		return resp, err
-	}
-	return resp, e.cfg.LAN.UserEvent(EventPrefix+req.Name, req.Payload, false)
+	err := e.Call(ctx, "Status.Peers", req, &peers)
+	return peers, err
 }
 
 // monitorIdle is how often a monitor looks whether its reader is still there

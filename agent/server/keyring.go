@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"lictor/gossip"
-	"lictor/rpc"
 	"lictor/rpc/wire"
 )
 
@@ -17,16 +16,13 @@ import (
 // operation: its own gossip query, and the way there and back.
 const keyringTimeout = 30 * time.Second
 
-func (e *Endpoints) keyringOperation(ctx context.Context, c *rpc.Call) error {
-	var req wire.KeyringRequest
-	if err := c.Decode(&req); err != nil {
-		return err
-	}
-	resp, err := e.Keyring(ctx, &req)
+func (e *Endpoints) keyringOperation(ctx context.Context, req *wire.KeyringRequest, reply *wire.KeyringResponses) error {
+	resp, err := e.Keyring(ctx, req)
 	if err != nil {
 		return err
 	}
-	return c.Reply(resp)
+	*reply = *resp
+	return nil
 }
 
 // Keyring runs a keyring operation on this server's WAN and LAN pools and, by
@@ -44,6 +40,44 @@ func (e *Endpoints) Keyring(ctx context.Context, req *wire.KeyringRequest) (*wir
 		return nil, errors.New("argument 'local-only' can only be used for list requests")
 	}
 
+	if req.Operation == wire.KeyringRemove && !req.Forwarded {
+		if refused, err := e.mayRemove(ctx, req); err != nil || refused != nil {
+			return refused, err
+		}
+	}
+	return e.everywhere(ctx, req), nil
+}
+
+// mayRemove asks every pool of every datacenter whether a node of it still
+// encrypts with the key, before any pool is told to remove it: else some would
+// have removed what others need. It returns nil where nothing is in the way.
+func (e *Endpoints) mayRemove(ctx context.Context, req *wire.KeyringRequest) (*wire.KeyringResponses, error) {
+	list := *req
+	list.Operation = wire.KeyringList
+	found := e.everywhere(ctx, &list)
+	refused := false
+	for _, r := range found.Responses {
+		switch n := r.PrimaryKeys[req.Key]; {
+		case r.Error != "":
+			r.Error = "nothing was removed, because it is not known whether every node has stopped using the key: " + r.Error
+		case n > 0:
+			r.Error = fmt.Sprintf("Removing the primary key is not allowed: %d of %d nodes encrypt with it", n, r.NumNodes)
+		default:
+			continue
+		}
+		refused = true
+	}
+	if !refused {
+		return nil, nil
+	}
+	for _, r := range found.Responses {
+		r.Keys, r.PrimaryKeys = nil, nil
+	}
+	return found, nil
+}
+
+// everywhere runs an operation on all pools at once.
+func (e *Endpoints) everywhere(ctx context.Context, req *wire.KeyringRequest) *wire.KeyringResponses {
 	others := e.otherDatacenters(req)
 	results := make([]*wire.KeyringResponse, 2, 2+len(others))
 	remote := make([][]*wire.KeyringResponse, len(others))
@@ -61,7 +95,7 @@ func (e *Endpoints) Keyring(ctx context.Context, req *wire.KeyringRequest) (*wir
 		results = append(results, r...)
 	}
 	results = slices.DeleteFunc(results, func(r *wire.KeyringResponse) bool { return r == nil })
-	return &wire.KeyringResponses{Responses: results}, nil
+	return &wire.KeyringResponses{Responses: results}
 }
 
 // otherDatacenters are those a request is passed on to, in order of name.

@@ -15,7 +15,7 @@ import (
 	"lictor/rpc/wire"
 )
 
-func (c *cluster) ids(n *node, voters bool) []string {
+func (c *raftCluster) ids(n *raftServer, voters bool) []string {
 	out := []string{}
 	for _, s := range n.Servers() {
 		if !voters || s.Suffrage == 0 {
@@ -27,7 +27,7 @@ func (c *cluster) ids(n *node, voters bool) []string {
 }
 
 // three is a cluster of three servers that joined one after the other.
-func (c *cluster) three(change func(*consensus.Config, *server.LeaderConfig)) []*node {
+func (c *raftCluster) three(change func(*consensus.Config, *server.LeaderConfig)) []*raftServer {
 	c.t.Helper()
 	steady := func(cc *consensus.Config, lc *server.LeaderConfig) {
 		// The machine that runs the tests is busy: elections are not to be won by
@@ -37,7 +37,7 @@ func (c *cluster) three(change func(*consensus.Config, *server.LeaderConfig)) []
 			change(cc, lc)
 		}
 	}
-	out := []*node{c.first(steady)}
+	out := []*raftServer{c.first(steady)}
 	for _, id := range []string{"b", "c"} {
 		n := c.start(id, steady)
 		c.join(n)
@@ -50,9 +50,9 @@ func (c *cluster) three(change func(*consensus.Config, *server.LeaderConfig)) []
 	return out
 }
 
-func (c *cluster) leader(nodes ...*node) *node {
+func (c *raftCluster) leader(nodes ...*raftServer) *raftServer {
 	c.t.Helper()
-	var lead *node
+	var lead *raftServer
 	eventually(c.t, "a leader", func() bool {
 		for _, n := range nodes {
 			if n.ReadyForConsistentReads() {
@@ -66,7 +66,7 @@ func (c *cluster) leader(nodes ...*node) *node {
 
 func TestServersJoinGetAVoteAndLeave(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	nodes := c.three(nil)
 	m := serverMember("node-b", "b", nodes[1].addr)
 	m.Status = serf.StatusLeft
@@ -84,7 +84,7 @@ func TestServersJoinGetAVoteAndLeave(t *testing.T) {
 
 func TestADeadServerIsCleanedUp(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	nodes := c.three(nil)
 	dead := nodes[2]
 	c.stop(dead)
@@ -112,10 +112,10 @@ func TestADeadServerIsCleanedUp(t *testing.T) {
 // Two clusters whose gossip has met keep their data.
 func TestAServerOfAnotherClusterIsNotAdded(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
-	other := newCluster(t)
-	foreign := other.start("z", alone)
+	other := newRaftCluster(t)
+	foreign := other.start("z", foundsAlone)
 	eventually(t, "the other cluster has its leader", foreign.ReadyForConsistentReads)
 	c.mu.Lock()
 	c.nodes[foreign.addr] = foreign
@@ -136,7 +136,7 @@ func TestAServerOfAnotherClusterIsNotAdded(t *testing.T) {
 
 func TestServersThatAreUnfitAreNotAdded(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(func(_ *consensus.Config, lc *server.LeaderConfig) { lc.Bootstrap = true })
 	free := c.start("b", nil)
 	for name, spoil := range map[string]func(*serf.Member){
@@ -160,7 +160,7 @@ func TestServersThatAreUnfitAreNotAdded(t *testing.T) {
 
 func TestAServerComesBackWithAnotherAddress(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	nodes := c.three(nil)
 	c.stop(nodes[2])
 	again := c.start("c", nil)
@@ -171,7 +171,7 @@ func TestAServerComesBackWithAnotherAddress(t *testing.T) {
 
 func TestOperatorAnswers(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	nodes := c.three(nil)
 	lead := c.leader(nodes...)
 	op := server.NewCluster(lead.leader)

@@ -34,7 +34,7 @@ type exchange struct {
 var asServer = rpc.Peer{Identity: tlsutil.Identity{Role: tlsutil.RoleServer}}
 
 // serveSnapshots serves the exchange of n on a port of its own, as peer.
-func serveSnapshots(t *testing.T, n *node, peer rpc.Peer, dial func(ctx context.Context, dc, addr string) (net.Conn, error), ln net.Listener) *exchange {
+func serveSnapshots(t *testing.T, n *raftServer, peer rpc.Peer, dial func(ctx context.Context, dc, addr string) (net.Conn, error), ln net.Listener) *exchange {
 	t.Helper()
 	e := &exchange{temp: t.TempDir()}
 	e.Snapshots = server.NewSnapshots(server.SnapshotConfig{
@@ -92,12 +92,12 @@ func exchangeOver(t *testing.T, conn net.Conn, req *wire.SnapshotRequest, in io.
 	return b, resp, err
 }
 
-func (n *node) put(t *testing.T, key, value string) {
+func (n *raftServer) put(t *testing.T, key, value string) {
 	t.Helper()
 	n.must(t, fsm.KVS, &wire.KVSRequest{Op: wire.KVSet, DirEnt: wire.DirEntry{Key: key, Value: []byte(value)}})
 }
 
-func (n *node) get(t *testing.T, key string) string {
+func (n *raftServer) get(t *testing.T, key string) string {
 	t.Helper()
 	_, e, err := n.state().KVSGet(nil, key)
 	if err != nil {
@@ -111,7 +111,7 @@ func (n *node) get(t *testing.T, key string) string {
 
 func TestASnapshotIsSavedAndRestored(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	e := serveSnapshots(t, n, asServer, dialTCP, nil)
 	n.put(t, "key", "old")
@@ -170,7 +170,7 @@ func TestASnapshotIsSavedAndRestored(t *testing.T) {
 // What cannot be restored changes nothing, and the caller hears why.
 func TestASnapshotThatCannotBeRestored(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	e := serveSnapshots(t, n, asServer, dialTCP, nil)
 	n.put(t, "key", "value")
@@ -227,7 +227,7 @@ func TestASnapshotThatCannotBeRestored(t *testing.T) {
 
 func TestWhoMaySaveAndRestore(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	for role, may := range map[tlsutil.Role]bool{
 		tlsutil.RoleNone: false, tlsutil.RoleClient: true, tlsutil.RoleCLI: true, tlsutil.RoleServer: true, tlsutil.RoleRemoteServer: true,
@@ -245,7 +245,7 @@ func TestWhoMaySaveAndRestore(t *testing.T) {
 
 func TestRubbishInsteadOfASnapshotRequest(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	e := serveSnapshots(t, n, asServer, dialTCP, nil)
 	for name, b := range map[string]string{
@@ -269,7 +269,7 @@ func TestRubbishInsteadOfASnapshotRequest(t *testing.T) {
 // A follower passes a request on, and answers a stale one itself.
 func TestAFollowerPassesSnapshotRequestsOn(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	nodes := c.three(func(_ *consensus.Config, lc *server.LeaderConfig) { lc.Times.Reconcile = time.Hour })
 	lead := c.leader(nodes...)
 	follower := nodes[0]
@@ -318,7 +318,7 @@ func TestAFollowerPassesSnapshotRequestsOn(t *testing.T) {
 
 func TestASnapshotWithoutALeader(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.start("b", nil)
 	e := serveSnapshots(t, n, asServer, dialTCP, nil)
 	for _, op := range []int{wire.SnapshotSave, wire.SnapshotRestore} {
@@ -331,7 +331,7 @@ func TestASnapshotWithoutALeader(t *testing.T) {
 // Megabytes over TLS, whose end the client tells by closing its half.
 func TestALargeSnapshotOverTLS(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	// A certificate that nobody has to make.
 	ts := httptest.NewUnstartedServer(nil)
@@ -379,7 +379,7 @@ func TestALargeSnapshotOverTLS(t *testing.T) {
 
 func TestCloseEndsExchanges(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	e := serveSnapshots(t, n, asServer, dialTCP, nil)
 	conn, err := dialTCP(t.Context(), "", e.addr)

@@ -1,7 +1,10 @@
 package server_test
 
 import (
+	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -9,19 +12,79 @@ import (
 
 	"lictor/agent/server"
 	"lictor/rpc"
+	"lictor/rpc/wire"
+	"lictor/tlsutil"
+)
+
+// The classes of callers, and sets of them, written out: a method's row is
+// decided here as well as in the table.
+const (
+	everybody = rpc.AllowNobody | rpc.AllowClient | rpc.AllowCLI | rpc.AllowServer | rpc.AllowRemoteServer
+	agents    = rpc.AllowClient | rpc.AllowServer | rpc.AllowRemoteServer
+	withCLI   = agents | rpc.AllowCLI
 )
 
 // want is who may call each method, written by hand: a method that is not here
 // may not exist, and one whose row changes changes this list too.
 var want = map[string]rpc.Access{
-	"Status.Ping":               rpc.AllowAll,
-	"Status.Leader":             rpc.AllowAll,
-	"Status.Peers":              rpc.AllowAll,
-	"Internal.AgentInfo":        rpc.AllowAll,
-	"Status.RaftStats":          rpc.AllowServer,
+	"Status.Ping":        everybody,
+	"Status.Leader":      everybody,
+	"Status.Peers":       everybody,
+	"Status.RaftStats":   rpc.AllowServer,
+	"Internal.AgentInfo": everybody,
+
+	"Internal.KeyringOperation": withCLI,
+	"Internal.EventFire":        withCLI,
 	"Agent.Monitor":             rpc.AllowServer | rpc.AllowCLI,
-	"Internal.KeyringOperation": rpc.AllowClient | rpc.AllowCLI | rpc.AllowServer | rpc.AllowRemoteServer,
-	"Internal.EventFire":        rpc.AllowClient | rpc.AllowCLI | rpc.AllowServer | rpc.AllowRemoteServer,
+
+	"Internal.NodeInfo":        agents,
+	"Internal.NodeDump":        agents,
+	"Internal.ServiceDump":     agents,
+	"Internal.CatalogOverview": agents,
+
+	"Catalog.Register":        agents,
+	"Catalog.Deregister":      agents,
+	"Catalog.ListDatacenters": agents,
+	"Catalog.ListNodes":       agents,
+	"Catalog.ListServices":    agents,
+	"Catalog.ServiceList":     agents,
+	"Catalog.ServiceNodes":    agents,
+	"Catalog.NodeServices":    agents,
+	"Catalog.NodeServiceList": agents,
+
+	"Health.ChecksInState": agents,
+	"Health.NodeChecks":    agents,
+	"Health.ServiceChecks": agents,
+	"Health.ServiceNodes":  agents,
+
+	"KVS.Apply":    agents,
+	"KVS.Get":      agents,
+	"KVS.List":     agents,
+	"KVS.ListKeys": agents,
+
+	"Session.Apply":        agents,
+	"Session.Renew":        agents,
+	"Session.Get":          agents,
+	"Session.List":         agents,
+	"Session.NodeSessions": agents,
+
+	"Txn.Apply": agents,
+	"Txn.Read":  agents,
+
+	"Coordinate.Update":          agents,
+	"Coordinate.ListDatacenters": agents,
+	"Coordinate.ListNodes":       agents,
+	"Coordinate.Node":            agents,
+
+	"Operator.RaftGetConfiguration":      agents,
+	"Operator.RaftRemovePeerByAddress":   agents,
+	"Operator.RaftRemovePeerByID":        agents,
+	"Operator.TransferLeader":            agents,
+	"Operator.AutopilotGetConfiguration": agents,
+	"Operator.AutopilotSetConfiguration": agents,
+	"Operator.ServerHealth":              agents,
+	"Operator.AutopilotState":            agents,
+	"Operator.Usage":                     agents,
 }
 
 func TestEveryMethodSaysWhoMayCallIt(t *testing.T) {
@@ -39,6 +102,80 @@ func TestEveryMethodSaysWhoMayCallIt(t *testing.T) {
 		if _, ok := table[name]; !ok {
 			t.Errorf("%s: there is no such method", name)
 		}
+	}
+}
+
+// Every method, called by every class of caller over a real connection: with
+// certificates where verify_incoming is on, and by address where it is off.
+func TestEveryMethodForEveryCaller(t *testing.T) {
+	authority, err := tlsutil.CreateCA(tlsutil.CARequest{Domain: "consul", Days: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stanza := func(role tlsutil.Role, dc string, incoming bool) tlsutil.Stanza {
+		cert, err := tlsutil.IssueCertificate(authority, tlsutil.CertRequest{Kind: role, Datacenter: dc, Domain: "consul", Days: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tlsutil.Stanza{CAPEM: authority.Cert, CertPEM: cert.Cert, KeyPEM: cert.Key,
+			VerifyIncoming: incoming, VerifyOutgoing: true, VerifyServerHostname: true}
+	}
+	strict := stanza(tlsutil.RoleServer, "dc1", true)
+	strangers := func(netip.Addr) tlsutil.Role { return tlsutil.RoleNone }
+	at := func(r tlsutil.Role) func(netip.Addr) tlsutil.Role { return func(netip.Addr) tlsutil.Role { return r } }
+	for name, c := range map[string]struct {
+		server, caller tlsutil.Stanza
+		addrRole       func(netip.Addr) tlsutil.Role
+		classes        rpc.Access
+	}{
+		"client":                {strict, stanza(tlsutil.RoleClient, "dc1", false), strangers, rpc.AllowClient},
+		"operator":              {strict, stanza(tlsutil.RoleCLI, "dc1", false), strangers, rpc.AllowCLI},
+		"server":                {strict, stanza(tlsutil.RoleServer, "dc1", false), strangers, rpc.AllowServer},
+		"server of dc2":         {strict, stanza(tlsutil.RoleServer, "dc2", false), strangers, rpc.AllowRemoteServer},
+		"client of dc2":         {strict, stanza(tlsutil.RoleClient, "dc2", false), at(tlsutil.RoleServer), rpc.AllowNobody},
+		"stranger in plaintext": {tlsutil.Stanza{}, tlsutil.Stanza{}, strangers, rpc.AllowNobody},
+		"client by its address": {tlsutil.Stanza{}, tlsutil.Stanza{}, at(tlsutil.RoleClient), rpc.AllowNobody | rpc.AllowClient},
+		"server by its address": {tlsutil.Stanza{}, tlsutil.Stanza{}, at(tlsutil.RoleServer), rpc.AllowNobody | rpc.AllowServer},
+		"dc2 by its address":    {tlsutil.Stanza{}, tlsutil.Stanza{}, at(tlsutil.RoleRemoteServer), rpc.AllowNobody | rpc.AllowRemoteServer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := &cluster{}
+			n := startNode(t, cl, "a", options{stanza: c.server, addrRole: c.addrRole})
+			cl.lead(n.raft)
+			conf, err := tlsutil.New(tlsutil.Config{InternalRPC: c.caller, Datacenter: "dc1", Domain: "consul"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pool := rpc.NewPool(rpc.PoolConfig{TLS: conf})
+			t.Cleanup(func() { pool.Close() })
+			for method := range n.Table() {
+				err := pool.Call(testContext(t), n.target, method, wire.Empty{}, nil)
+				var remote rpc.RemoteError
+				if err != nil && !errors.As(err, &remote) {
+					t.Errorf("%s: no answer: %v", method, err)
+					continue
+				}
+				denied := strings.HasPrefix(string(remote), rpc.ErrPermissionDenied.Error())
+				if allowed := want[method]&c.classes != 0; allowed == denied {
+					t.Errorf("%s: denied %v (%v), want allowed %v", method, denied, err, allowed)
+				}
+			}
+			for method, text := range map[string]string{
+				"KVS.Steal": "rpc: can't find method KVS.Steal", "ACL.Login": "rpc: can't find service ACL.Login",
+			} {
+				var remote rpc.RemoteError
+				if err := pool.Call(testContext(t), n.target, method, wire.Empty{}, nil); !errors.As(err, &remote) || string(remote) != text {
+					t.Errorf("%s: %v", method, err)
+				}
+			}
+			if c.classes&agents == 0 {
+				n.raft.locked(func() {
+					if n.raft.applies != 0 {
+						t.Error("something was written")
+					}
+				})
+			}
+		})
 	}
 }
 

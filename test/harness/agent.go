@@ -25,8 +25,9 @@ type Agent struct {
 	Alone         bool // it is not told to join the other servers
 	Bare          bool // it gets no configuration files at all: flags only
 
-	c   *Cluster
-	log *Log
+	c     *Cluster
+	log   *Log
+	space string // its network namespace, "" for the test's own
 
 	mu      sync.Mutex     // guards the fields below
 	overlay map[string]any // the second configuration file
@@ -144,6 +145,12 @@ func (a *Agent) Start(args ...string) error {
 	if err := a.Launch(args...); err != nil {
 		return err
 	}
+	return a.Ready()
+}
+
+// Ready waits until the API of an agent that was launched answers; from then on
+// the agent counts as up.
+func (a *Agent) Ready() error {
 	if err := a.ready(); err != nil {
 		return err
 	}
@@ -173,7 +180,12 @@ func (a *Agent) Launch(args ...string) error {
 	}
 	full = append(full, a.args...)
 	full = append(full, args...)
-	cmd := exec.Command(filepath.Join(a.c.bin, "lictor"), full...)
+	program := filepath.Join(a.c.bin, "lictor")
+	if a.space != "" { // ip executes the program: the process is the agent's own
+		full = append([]string{"netns", "exec", a.space, program}, full...)
+		program = "ip"
+	}
+	cmd := exec.Command(program, full...)
 	cmd.Dir, cmd.Env = a.Dir, append(cleanEnv(), a.env...)
 	cmd.Stdout, cmd.Stderr = a.log, a.log
 	a.c.mu.Lock()

@@ -135,14 +135,14 @@ func (a *Agent) MemberList(wan bool) ([]Member, error) {
 }
 
 // RPC has the agent make a call to a server: a client agent knows the answer to
-// this question only from one.
+// this question only from one. It needs no leader.
 func (a *Agent) RPC() error {
-	var peers []string
-	if err := a.GetJSON("/v1/status/peers", &peers); err != nil {
+	var dcs []string
+	if err := a.GetJSON("/v1/catalog/datacenters", &dcs); err != nil {
 		return err
 	}
-	if len(peers) == 0 {
-		return errors.New("no peers")
+	if len(dcs) == 0 {
+		return errors.New("no datacenters")
 	}
 	return nil
 }

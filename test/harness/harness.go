@@ -104,8 +104,9 @@ type Cluster struct {
 	Dir string // everything the agents write is below it
 
 	t      testing.TB
-	prefix string // "127.x.y."
+	prefix string // "127.x.y.", or that of its network
 	bin    string
+	net    *network // nil: the agents share the loopback interface
 
 	mu      sync.Mutex // guards the fields below
 	agents  []*Agent
@@ -178,6 +179,12 @@ func (c *Cluster) add(name string, server bool) *Agent {
 		Name: name, Server: server, Dir: filepath.Join(c.Dir, name),
 		IP: c.IP(len(c.agents) + 1), Datacenter: "dc1",
 		c: c, log: &Log{}, overlay: map[string]any{},
+	}
+	if c.net != nil {
+		var err error
+		if a.space, err = c.net.join(a.IP); err != nil {
+			c.t.Fatal(err)
+		}
 	}
 	c.agents = append(c.agents, a)
 	return a

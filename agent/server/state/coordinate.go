@@ -8,6 +8,9 @@ import (
 	"lictor/rpc/wire"
 )
 
+// dimensions of every coordinate of the family.
+const dimensions = 8
+
 // CoordinateBatchUpdate writes coordinates of nodes. Those of unknown nodes, and
 // those that are none, are skipped.
 func (s *Store) CoordinateBatchUpdate(idx uint64, updates []*wire.Coordinate) error {
@@ -17,7 +20,7 @@ func (s *Store) CoordinateBatchUpdate(idx uint64, updates []*wire.Coordinate) er
 // CoordinateBatchUpdate is Store.CoordinateBatchUpdate as part of w.
 func (w *Write) CoordinateBatchUpdate(idx uint64, updates []*wire.Coordinate) error {
 	for _, u := range updates {
-		if u == nil || u.Coord == nil || !u.Coord.IsValid() {
+		if u == nil || u.Coord == nil || len(u.Coord.Vec) != dimensions || !u.Coord.IsValid() {
 			continue
 		}
 		node := w.node(u.Node)

@@ -114,6 +114,11 @@ func (r *Restore) Commit() error {
 			return ErrMissingService
 		}
 	}
+	for sess := range list[wire.Session](r.tx, tableSessions, byID) {
+		if get[wire.Node](r.tx, tableNodes, byID, fold(sess.Node)) == nil {
+			return ErrMissingNode
+		}
+	}
 	r.tx.Commit()
 	if r.last > 0 {
 		r.hook.call(r.last)
