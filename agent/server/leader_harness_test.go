@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -74,8 +75,10 @@ func (p *pool) subscribe() (<-chan serf.Event, func()) {
 	return ch, func() {}
 }
 
-// set makes m what the pool says of its member, and tells those who listen.
+// set makes m what the pool says of its member, and tells those who listen. The
+// test may change m afterwards.
 func (p *pool) set(m serf.Member, e serf.EventType) {
+	m.Tags = maps.Clone(m.Tags)
 	p.mu.Lock()
 	p.members[m.Name] = m
 	p.mu.Unlock()
