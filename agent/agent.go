@@ -174,7 +174,7 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 		HoldTimeout: cfg.Limits.RPCHoldTimeout,
 		Rate:        cfg.Limits.RPCRate,
 		Burst:       cfg.Limits.RPCMaxBurst,
-		Nodes:       func() int { return a.lan.NumAlive() },
+		Nodes:       a.nodes,
 	})
 	if err := a.openPools(ctx, cfg); err != nil {
 		return err
@@ -452,9 +452,8 @@ func (a *Agent) halt() {
 			}
 		}
 	}
-	if a.server != nil { // their connections are the RPC server's, which waits for them
-		a.server.snapshots.Close()
-		a.server.raft.Shutdown()
+	if a.server != nil {
+		a.server.stop()
 	}
 	a.life.tasks.Wait()
 	if a.conns != nil {
