@@ -247,8 +247,18 @@ func (a *Agent) serveRPC(ctx context.Context) {
 	a.serve(ctx, "leader", a.server.leader.Run)
 }
 
+// A request's body may have minBody bytes, and more where values may be larger
+// than that; bodyRoom is for what is in it besides a value or a transaction.
+const (
+	minBody  = 1 << 20
+	bodyRoom = 256 << 10
+)
+
 func rpcLimits(l config.Limits) rpc.Limits {
-	return rpc.Limits{HandshakeTimeout: l.RPCHandshakeTimeout, MaxConnsPerClient: l.RPCMaxConnsPerClient}
+	return rpc.Limits{
+		HandshakeTimeout: l.RPCHandshakeTimeout, MaxConnsPerClient: l.RPCMaxConnsPerClient,
+		BodyBytes: max(minBody, max(l.KVMaxValueSize, l.TxnMaxReqLen)+bodyRoom),
+	}
 }
 
 func (a *Agent) apiConfig(cfg *config.Config) httpapi.Config {
@@ -268,15 +278,17 @@ func (a *Agent) apiConfig(cfg *config.Config) httpapi.Config {
 		Metrics:            a.metrics.memory,
 		Prometheus:         a.metrics.gatherer(),
 		Data: httpapi.Data{
-			Datacenter:       cfg.Node.Datacenter,
-			Node:             cfg.Node.Name,
-			DefaultQueryTime: cfg.Limits.DefaultQueryTime,
-			MaxQueryTime:     cfg.Limits.MaxQueryTime,
-			HoldTimeout:      cfg.Limits.RPCHoldTimeout,
-			KVMaxValueSize:   int64(cfg.Limits.KVMaxValueSize),
-			TxnMaxReqLen:     int64(cfg.Limits.TxnMaxReqLen),
-			NoCache:          !cfg.HTTP.UseCache,
-			NoCoordinates:    cfg.HTTP.DisableCoordinates,
+			Datacenter:        cfg.Node.Datacenter,
+			Node:              cfg.Node.Name,
+			DefaultQueryTime:  cfg.Limits.DefaultQueryTime,
+			MaxQueryTime:      cfg.Limits.MaxQueryTime,
+			HoldTimeout:       cfg.Limits.RPCHoldTimeout,
+			KVMaxValueSize:    int64(cfg.Limits.KVMaxValueSize),
+			TxnMaxReqLen:      int64(cfg.Limits.TxnMaxReqLen),
+			NoCache:           !cfg.HTTP.UseCache,
+			NoCoordinates:     cfg.HTTP.DisableCoordinates,
+			TranslateWAN:      cfg.HTTP.TranslateWAN,
+			DiscoveryMaxStale: cfg.HTTP.DiscoveryMaxStale,
 		},
 	}
 }

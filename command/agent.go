@@ -29,6 +29,7 @@ func agentCommand() *command {
 	return &command{
 		name:     "agent",
 		synopsis: "Runs a Lictor agent",
+		example:  "agent -dev\nagent -config-dir=/etc/lictor.d",
 		about: "Runs the agent until it is told to stop. SIGHUP reloads its configuration; an interrupt or SIGTERM stops it, " +
 			"leaving the cluster first where skip_leave_on_interrupt and leave_on_terminate say so; a second one stops it at once. " +
 			"The status is 0 after a graceful leave and 1 otherwise.",

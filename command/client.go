@@ -60,6 +60,7 @@ type target struct {
 // httpTarget is an HTTP API and what it takes to be let in.
 type httpTarget struct {
 	Addr, Token, BasicAuth string // the last two are secrets
+	Datacenter             string // that every request is for; "" is the agent's own
 	SSL                    bool
 	TLS                    api.TLSConfig
 }
@@ -89,11 +90,21 @@ var targetFlagNames = map[string]bool{
 
 func isTargetFlag(name string) bool { _, ok := targetFlagNames[name]; return ok }
 
-func (f *targetFlags) register(fs *flag.FlagSet) {
+// registerAgent registers what chooses the local RPC or an HTTP API.
+func (f *targetFlags) registerAgent(fs *flag.FlagSet) {
 	fs.StringVar(&f.rpcAddr, "rpc-addr", "", "`address` of the agent's local RPC: host:port or unix:///path. Also LICTOR_RPC_ADDR or CONSUL_RPC_ADDR. The default is "+defaultRPCAddr+".")
 	fs.StringVar(&f.rpcAuth, "rpc-auth", "", "auth `key` of the local RPC. Others on this machine can see it in the process list: prefer -rpc-auth-file, LICTOR_RPC_AUTH or CONSUL_RPC_AUTH.")
 	fs.StringVar(&f.rpcAuthFile, "rpc-auth-file", "", "`file` that holds the auth key of the local RPC.")
-	fs.StringVar(&f.httpAddr, "http-addr", "", "`address` of an HTTP API to use instead of the local RPC: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. Any other flag for the HTTP API, such as -token or -ca-file, chooses it too, by default at "+defaultHTTPAddr+".")
+	f.registerHTTP(fs, "`address` of an HTTP API to use instead of the local RPC: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. Any other flag for the HTTP API, such as -token or -ca-file, chooses it too, by default at "+defaultHTTPAddr+".")
+}
+
+// registerAPI registers what says where the HTTP API is.
+func (f *targetFlags) registerAPI(fs *flag.FlagSet) {
+	f.registerHTTP(fs, "`address` of the HTTP API: host:port, http://, https:// or unix://. Also LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR. The default is "+defaultHTTPAddr+".")
+}
+
+func (f *targetFlags) registerHTTP(fs *flag.FlagSet, addrUsage string) {
+	fs.StringVar(&f.httpAddr, "http-addr", "", addrUsage)
 	fs.StringVar(&f.token, "token", "", "`token` for the HTTP API. Others on this machine can see it in the process list: prefer -token-file, LICTOR_HTTP_TOKEN or CONSUL_HTTP_TOKEN.")
 	fs.StringVar(&f.tokenFile, "token-file", "", "`file` that holds the token. Also LICTOR_HTTP_TOKEN_FILE or CONSUL_HTTP_TOKEN_FILE.")
 	fs.StringVar(&f.caFile, "ca-file", "", "CA `file` that HTTPS is verified with. Also LICTOR_CACERT or CONSUL_CACERT.")
@@ -268,5 +279,6 @@ func readSecretFrom(r io.Reader) (string, error) {
 // How to reach another agent, said where one could not be reached.
 const (
 	hintRPC  = "Is an agent running there? Choose another address with -rpc-addr or LICTOR_RPC_ADDR, or use an agent's HTTP API with -http-addr or LICTOR_HTTP_ADDR."
+	hintAPI  = "Is an agent running there? Choose another address with -http-addr or LICTOR_HTTP_ADDR."
 	hintHTTP = "Is an agent running there? Choose another address with -http-addr or LICTOR_HTTP_ADDR, or use the local RPC with -rpc-addr or LICTOR_RPC_ADDR."
 )

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -16,22 +17,43 @@ import (
 )
 
 // httpClient is agentClient over the HTTP API. Every request ends with the
-// context that it was dialled with, whatever the method's own says: the API
-// module has calls that take none.
+// context that it was dialled with, besides the method's own: the API module
+// has calls that take none.
 type httpClient struct {
 	c         *api.Client
 	addr      string
+	hint      string // how to reach another agent
+	token     string // a secret
 	transport *http.Transport
 }
 
-// boundTransport ends every request with one context.
+// boundTransport ends every request, its answer's body too, with one context.
 type boundTransport struct {
 	ctx  context.Context
 	base http.RoundTripper
 }
 
 func (b boundTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return b.base.RoundTrip(r.WithContext(b.ctx))
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(b.ctx, cancel)
+	release := func() { stop(); cancel() }
+	resp, err := b.base.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		release()
+		return nil, err
+	}
+	resp.Body = &boundBody{resp.Body, release}
+	return resp, nil
+}
+
+type boundBody struct {
+	io.ReadCloser
+	release func()
+}
+
+func (b *boundBody) Close() error {
+	defer b.release()
+	return b.ReadCloser.Close()
 }
 
 // dialHTTP prepares a client; nothing is sent yet.
@@ -50,7 +72,7 @@ func dialHTTP(ctx context.Context, h *httpTarget) (*httpClient, error) {
 		TLSHandshakeTimeout: 10 * time.Second,
 		DisableKeepAlives:   true,
 	}
-	conf := &api.Config{Address: h.Addr, Scheme: "http", Token: h.Token, TLSConfig: h.TLS, Transport: transport}
+	conf := &api.Config{Address: h.Addr, Scheme: "http", Token: h.Token, Datacenter: h.Datacenter, TLSConfig: h.TLS, Transport: transport}
 	if h.SSL {
 		conf.Scheme = "https"
 	}
@@ -70,7 +92,7 @@ func dialHTTP(ctx context.Context, h *httpTarget) (*httpClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &httpClient{c: c, addr: h.Addr, transport: transport}, nil
+	return &httpClient{c: c, addr: h.Addr, hint: hintHTTP, token: h.Token, transport: transport}, nil
 }
 
 func (h *httpClient) Close() error {
@@ -82,7 +104,7 @@ func (h *httpClient) Close() error {
 // and how to choose another.
 func (h *httpClient) explain(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
-		return fmt.Errorf("%w\nTried the HTTP API at %s. %s", err, h.addr, hintHTTP)
+		return fmt.Errorf("%w\nTried the HTTP API at %s. %s", err, h.addr, h.hint)
 	}
 	if hint := hintTLS(err); hint != "" {
 		return fmt.Errorf("%w\n%s", err, hint)

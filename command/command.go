@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/cli"
+	"github.com/hashicorp/consul/api"
 	"github.com/posener/complete"
 )
 
@@ -26,8 +27,11 @@ type command struct {
 	args     string // after the options in the usage line: "ADDRESS..."
 	synopsis string
 	about    string
+	example  string // one or more command lines, without the program's name
 
 	reachesAgent bool // takes the flags that say how to reach one
+	usesAPI      bool // takes the flags that say where an HTTP API is
+	picksServer  bool // takes -datacenter and -stale, and the family's names without effect; with usesAPI
 	ownSignals   bool // handles signals itself
 
 	// define registers the command's own flags and returns what it does. It is
@@ -46,7 +50,29 @@ type invocation struct {
 	fs   *flag.FlagSet
 	help func() string
 	to   *targetFlags
+	dc   string // -datacenter
+	old  bool   // -stale: any server may answer
 }
+
+// api reaches the HTTP API that the flags and the environment name; nothing is
+// sent yet, and every request ends with ctx. On failure it has told the user,
+// and ok is false. The caller closes the client.
+func (in *invocation) api(ctx context.Context) (c *httpClient, ok bool) {
+	h, err := in.to.http(in.env.getenv)
+	if err == nil {
+		h.Datacenter = in.dc
+		c, err = dialHTTP(ctx, h)
+	}
+	if err != nil {
+		in.ui.Error(fmt.Sprintf("Error connecting to the agent: %s", err))
+		return nil, false
+	}
+	c.hint = hintAPI
+	return c, true
+}
+
+// query are the options of a read.
+func (in *invocation) query() *api.QueryOptions { return &api.QueryOptions{AllowStale: in.old} }
 
 // connect reaches the agent that the flags and the environment name. On
 // failure it has told the user, and ok is false.
@@ -83,32 +109,40 @@ func (in *invocation) given(name string) bool {
 	return found
 }
 
-// flags returns a fresh flag set, the command's action over it, and the flags
-// that say where the agent is.
-func (c *command) flags() (*flag.FlagSet, action, *targetFlags) {
+// parser returns the command's action and an invocation of it that has a fresh
+// flag set.
+func (c *command) parser() (action, *invocation) {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	act := c.define(fs)
-	to := &targetFlags{}
-	if c.reachesAgent {
-		to.register(fs)
+	in := &invocation{env: c.env, fs: fs, help: c.Help, to: &targetFlags{}}
+	switch {
+	case c.reachesAgent:
+		in.to.registerAgent(fs)
+	case c.usesAPI:
+		in.to.registerAPI(fs)
 	}
-	return fs, act, to
+	if c.picksServer {
+		fs.StringVar(&in.dc, "datacenter", "", "Ask this `datacenter`. The default is the agent's own.")
+		fs.BoolVar(&in.old, "stale", false, "Let any server answer a read, not only the leader. The answer may be old.")
+		enterpriseFlags(fs)
+	}
+	return act, in
 }
 
 // Run parses args and runs the command.
 func (c *command) Run(args []string) int {
-	fs, act, to := c.flags()
-	in := &invocation{env: c.env, ui: c.env.ui, fs: fs, help: c.Help, to: to}
-	if err := fs.Parse(args); err != nil {
+	act, in := c.parser()
+	in.ui = c.env.ui
+	if err := in.fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			c.env.ui.Output(c.Help())
 			return 0
 		}
 		return in.misuse("%s", err)
 	}
-	in.args = fs.Args()
+	in.args = in.fs.Args()
 	ctx := c.env.ctx
 	if !c.ownSignals {
 		var stop context.CancelFunc
@@ -123,13 +157,19 @@ func (c *command) Synopsis() string { return c.synopsis }
 
 // Help is the text of -h.
 func (c *command) Help() string {
-	fs, _, _ := c.flags()
+	_, in := c.parser()
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: %s\n\n%s", strings.TrimSpace(program+" "+c.name+" [options] "+c.args), indent(wrap(c.about, 76), "  "))
+	if c.example != "" {
+		b.WriteString("\n\nExample\n")
+		for line := range strings.SplitSeq(c.example, "\n") {
+			b.WriteString("\n  $ " + program + " " + line)
+		}
+	}
 	own, reach := &strings.Builder{}, &strings.Builder{}
-	fs.VisitAll(func(f *flag.Flag) {
+	in.fs.VisitAll(func(f *flag.Flag) {
 		out := own
-		if c.reachesAgent && isTargetFlag(f.Name) {
+		if (c.reachesAgent || c.usesAPI) && isTargetFlag(f.Name) {
 			out = reach
 		}
 		kind, text := flag.UnquoteUsage(f)
@@ -152,7 +192,7 @@ func (c *command) Help() string {
 
 // noDefault are the values that flags have which were not given, and which say
 // nothing to the reader of a help text.
-var noDefault = []string{"0", "-1", ".*"}
+var noDefault = []string{"0", "0s", "-1", ".*"}
 
 // AutocompleteArgs completes positional arguments.
 func (c *command) AutocompleteArgs() complete.Predictor {
@@ -164,9 +204,9 @@ func (c *command) AutocompleteArgs() complete.Predictor {
 
 // AutocompleteFlags completes flags and their values.
 func (c *command) AutocompleteFlags() complete.Flags {
-	fs, _, _ := c.flags()
+	_, in := c.parser()
 	all := complete.Flags{}
-	fs.VisitAll(func(f *flag.Flag) {
+	in.fs.VisitAll(func(f *flag.Flag) {
 		switch p, ok := c.values["-"+f.Name]; {
 		case ok:
 			all["-"+f.Name] = p

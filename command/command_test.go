@@ -109,7 +109,7 @@ func lictorCtx(ctx context.Context, f *fakeAgent, stdin string, vars map[string]
 	ui := cli.NewMockUi()
 	var out, errOut bytes.Buffer
 	env := &environment{
-		ctx: ctx, ui: ui, stdin: strings.NewReader(stdin), stdout: &out,
+		ctx: ctx, ui: ui, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errOut,
 		getenv: func(k string) string { return vars[k] },
 		dial: func(context.Context, target) (agentClient, error) {
 			if f == nil {
@@ -222,7 +222,7 @@ func TestOutputs(t *testing.T) {
 
 		{"no command", "", nil, 127, "", "Available commands", ""},
 		{"unknown command", "nope", nil, 127, "", "Unknown command: \"nope\"\n\nUsage: lictor", ""},
-		{"a command of the family", "kv get x", nil, 127, "", "Unknown command: \"kv\" (the family has it, lictor does not)\n\nUsage: lictor", ""},
+		{"a command of the family", "acl token list", nil, 127, "", "Unknown command: \"acl\" (the family has it, lictor does not)\n\nUsage: lictor", ""},
 		{"unknown subcommand", "tls nope", nil, 1, "", "Unknown subcommand of tls: \"nope\"\n\nUsage: lictor tls <subcommand>", ""},
 		{"group", "tls", nil, 1, "", "Usage: lictor tls <subcommand>", ""},
 		{"group in a group", "tls cert", nil, 1, "", "Usage: lictor tls cert <subcommand>", ""},
@@ -283,6 +283,9 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			got := lictor(t, nil, nil, append(strings.Fields(name), h)...)
 			if got.status != 0 || got.out == "" || got.errOut != "" {
 				t.Errorf("%s %s: status %d, output %q, errors %q", name, h, got.status, got.out, got.errOut)
+			}
+			if _, ok := groups[name]; !ok && !strings.Contains(got.out, "Example\n\n  $ lictor "+name) {
+				t.Errorf("%s %s shows no example", name, h)
 			}
 		}
 	}
@@ -423,7 +426,7 @@ func TestTarget(t *testing.T) {
 	} {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		f := &targetFlags{}
-		f.register(fs)
+		f.registerAgent(fs)
 		if err := fs.Parse(strings.Fields(c.args)); err != nil {
 			t.Fatal(err)
 		}

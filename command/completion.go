@@ -28,6 +28,7 @@ func completionCommand() *command {
 		name:     "completion",
 		args:     "bash|zsh|fish",
 		synopsis: "Prints the shell's completion script",
+		example:  "completion bash > /etc/bash_completion.d/lictor",
 		about: "Prints what a shell has to run to complete this program's commands and flags:\n" +
 			"  eval \"$(" + program + " completion bash)\"\n" +
 			"  " + program + " completion fish | source\n" +

@@ -13,6 +13,7 @@ func eventCommand() *command {
 		name:         "event",
 		args:         "[PAYLOAD]",
 		synopsis:     "Fire a new event",
+		example:      "event -name=deploy -service=web 1.4.2",
 		about:        "Sends an event with an optional payload to the agents of a datacenter and prints its id. Filters are regular expressions; agents that they do not match ignore the event.",
 		reachesAgent: true,
 		define: func(fs *flag.FlagSet) action {

@@ -10,6 +10,7 @@ func forceLeaveCommand() *command {
 		name:     "force-leave",
 		args:     "NODE",
 		synopsis: "Forces a member of the cluster to enter the \"left\" state",
+		example:  "force-leave -prune web-1",
 		about: "Has the cluster see a failed member as left, so that nobody tries to reach it any more. A member that is alive comes back by itself. " +
 			"In the WAN pool a name is NODE.DATACENTER.",
 		reachesAgent: true,

@@ -12,6 +12,7 @@ func infoCommand() *command {
 	return &command{
 		name:         "info",
 		synopsis:     "Provides debugging information for operators",
+		example:      "info",
 		about:        "Prints figures of the running agent, by part. None of them is a secret.",
 		reachesAgent: true,
 		define: func(*flag.FlagSet) action {

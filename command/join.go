@@ -11,6 +11,7 @@ func joinCommand() *command {
 		name:     "join",
 		args:     "ADDRESS...",
 		synopsis: "Tell an agent to join a cluster",
+		example:  "join 10.0.0.1 10.0.0.2",
 		about: "Tells a running agent to join the cluster of the agents at the given addresses. One that answers is enough. " +
 			"The status is 0 where at least one address was joined.",
 		reachesAgent: true,

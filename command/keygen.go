@@ -11,6 +11,7 @@ func keygenCommand() *command {
 	return &command{
 		name:     "keygen",
 		synopsis: "Generates a new encryption key",
+		example:  "keygen",
 		about:    "Prints a new gossip encryption key: 32 random bytes as base64. It goes into the encrypt setting of every agent, or to keyring -install.",
 		define: func(*flag.FlagSet) action {
 			return func(_ context.Context, in *invocation) int {

@@ -18,6 +18,7 @@ func keyringCommand() *command {
 	return &command{
 		name:     "keyring",
 		synopsis: "Manages gossip layer encryption keys",
+		example:  "keyring -list\nkeyring -install=@new.key",
 		about: "Lists, installs, uses and removes the keys that gossip is encrypted with, in the WAN pool and the LAN pools of all datacenters. " +
 			"A rotation is -install of the new key, -use of it, and -remove of the old one; each step only once the one before it has reached every member.\n" +
 			"Arguments are visible in the process list. Give a key as @FILE to have it read from a file, or as - to have it read from the standard input.",

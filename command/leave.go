@@ -9,6 +9,7 @@ func leaveCommand() *command {
 	return &command{
 		name:         "leave",
 		synopsis:     "Gracefully leaves the cluster and shuts down",
+		example:      "leave",
 		about:        "Has the agent leave the cluster gracefully and stop. The others then see it as left, not as failed.",
 		reachesAgent: true,
 		define: func(*flag.FlagSet) action {

@@ -4,7 +4,9 @@
 //
 // Commands that operate an agent reach it over its local RPC
 // (127.0.0.1:8400) or, where a flag or the environment names one, over an HTTP
-// API; see target. They see only the small interface agentClient.
+// API; see target. They see only the small interface agentClient. Commands that
+// read and write the cluster's data use the HTTP API (127.0.0.1:8500); see
+// invocation.api.
 //
 // It does not hide what a caller puts into its own command line: the process
 // list shows arguments. Every secret can therefore also be given in a file, on
@@ -32,6 +34,7 @@ type environment struct {
 	ui     cli.Ui
 	stdin  io.Reader
 	stdout io.Writer
+	stderr io.Writer
 	getenv func(string) string
 	dial   func(context.Context, target) (agentClient, error)
 }
@@ -48,6 +51,7 @@ func Main(ctx context.Context, args []string) int {
 		}},
 		stdin:  os.Stdin,
 		stdout: os.Stdout,
+		stderr: os.Stderr,
 		getenv: os.Getenv,
 		dial:   dial,
 	}
@@ -83,6 +87,12 @@ func commands(env *environment) map[string]cli.CommandFactory {
 		agentCommand, completionCommand, eventCommand, forceLeaveCommand, infoCommand, joinCommand,
 		keygenCommand, keyringCommand, leaveCommand, membersCommand, monitorCommand, reloadCommand,
 		validateCommand, versionCommand,
+		kvGetCommand, kvPutCommand, kvDeleteCommand, kvExportCommand, kvImportCommand,
+		catalogDatacentersCommand, catalogNodesCommand, catalogServicesCommand,
+		servicesRegisterCommand, servicesDeregisterCommand, maintCommand, rttCommand, watchCommand, lockCommand, debugCommand,
+		raftListPeersCommand, raftRemovePeerCommand, raftTransferLeaderCommand,
+		autopilotGetConfigCommand, autopilotSetConfigCommand, autopilotStateCommand, usageInstancesCommand,
+		snapshotSaveCommand, snapshotRestoreCommand, snapshotInspectCommand, snapshotDecodeCommand,
 		tlsCACreateCommand, tlsCertCreateCommand, tlsCertInspectCommand, tlsCertRenewCommand,
 	} {
 		all[define().name] = func() (cli.Command, error) {
@@ -102,8 +112,7 @@ func commands(env *environment) map[string]cli.CommandFactory {
 // notHere says of the family's commands that this program does not have them.
 var notHere = func() map[string]string {
 	out := map[string]string{}
-	for _, name := range strings.Fields("acl catalog config connect debug exec intention kv lock login logout maint operator " +
-		"peering resource rtt services snapshot troubleshoot watch") {
+	for _, name := range strings.Fields("acl config connect exec intention login logout peering resource troubleshoot") {
 		out[name] = " (the family has it, " + program + " does not)"
 	}
 	return out
@@ -111,9 +120,17 @@ var notHere = func() map[string]string {
 
 // groups are the names that only hold subcommands.
 var groups = map[string]string{
-	"tls":      "Built-in helpers for creating and reading CAs and certificates",
-	"tls ca":   "Helpers for CAs",
-	"tls cert": "Helpers for certificates",
+	"catalog":            "Interact with the catalog",
+	"kv":                 "Interact with the key-value store",
+	"operator":           "Provides cluster-level tools for operators",
+	"operator autopilot": "Provides tools for modifying Autopilot configuration",
+	"operator raft":      "Provides cluster-level tools for operators on the Raft subsystem",
+	"operator usage":     "Provides cluster-level usage information",
+	"services":           "Interact with services",
+	"snapshot":           "Saves, restores and inspects snapshots of the servers' state",
+	"tls":                "Built-in helpers for creating and reading CAs and certificates",
+	"tls ca":             "Helpers for CAs",
+	"tls cert":           "Helpers for certificates",
 }
 
 // group is a name that only holds subcommands: it prints its help, and fails.

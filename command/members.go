@@ -21,6 +21,7 @@ func membersCommand() *command {
 	return &command{
 		name:     "members",
 		synopsis: "Lists the members of a cluster",
+		example:  "members -status=failed\nmembers -detailed -wan",
 		about: "Lists the members that the agent knows, and in which state they are. " +
 			"The status is 2 where no member matches.",
 		reachesAgent: true,

@@ -13,6 +13,7 @@ func monitorCommand() *command {
 	return &command{
 		name:         "monitor",
 		synopsis:     "Stream logs from an agent",
+		example:      "monitor -log-level=DEBUG",
 		about:        "Prints the agent's log as it is written, until interrupted. The level is independent of the one the agent logs at.",
 		reachesAgent: true,
 		values:       complete.Flags{"-log-level": complete.PredictSet("TRACE", "DEBUG", "INFO", "WARN", "ERROR")},

@@ -9,6 +9,7 @@ func reloadCommand() *command {
 	return &command{
 		name:         "reload",
 		synopsis:     "Triggers the agent to reload configuration files",
+		example:      "reload",
 		about:        "Has the agent read its configuration again, and returns when that is done. Where the new configuration is bad nothing changes, and the error says why.",
 		reachesAgent: true,
 		define: func(*flag.FlagSet) action {

@@ -9,7 +9,13 @@ import (
 
 // table lays rows out in columns two spaces apart, each as wide as its widest
 // cell. The last column is not padded. Cells are printed as clean makes them.
-func table(rows [][]string) string {
+func table(rows [][]string) string { return columns(rows, 2) }
+
+// wideTable is table with the columns six spaces apart, as the family lays out
+// figures.
+func wideTable(rows [][]string) string { return columns(rows, 6) }
+
+func columns(rows [][]string, gap int) string {
 	var width []int
 	for _, row := range rows {
 		for i, cell := range row {
@@ -28,7 +34,7 @@ func table(rows [][]string) string {
 			cell = clean(cell)
 			b.WriteString(cell)
 			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+				b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+gap))
 			}
 		}
 	}

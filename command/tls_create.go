@@ -13,12 +13,6 @@ import (
 	"lictor/tlsutil"
 )
 
-// list is a flag that may be repeated.
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, ",") }
-func (l *list) Set(v string) error { *l = append(*l, v); return nil }
-
 // domainMark stands for the domain in the default names of the CA's files.
 const domainMark = "#DOMAIN#"
 
@@ -26,6 +20,7 @@ func tlsCACreateCommand() *command {
 	return &command{
 		name:     "tls ca create",
 		synopsis: "Creates a new certificate authority",
+		example:  "tls ca create -days=1825",
 		about: "Makes a certificate authority for the cluster and saves its certificate and its key in this folder. " +
 			"Existing files are never overwritten. Keep the key on a machine you trust: whoever has it can be any agent.",
 		define: func(fs *flag.FlagSet) action {
@@ -71,6 +66,7 @@ func tlsCertCreateCommand() *command {
 	return &command{
 		name:     "tls cert create",
 		synopsis: "Creates a certificate for an agent or an operator",
+		example:  "tls cert create -server -dc=dc1\ntls cert create -client",
 		about: "Makes a key and a certificate that the CA in this folder signs: -server for a server agent, -client for a client agent, " +
 			"-cli for an operator. What its holder may do follows from the name in it. Existing files are never overwritten.",
 		define: func(fs *flag.FlagSet) action {

@@ -19,6 +19,7 @@ func tlsCertInspectCommand() *command {
 		name:     "tls cert inspect",
 		args:     "FILE...",
 		synopsis: "Shows what is in certificates and what peers would make of them",
+		example:  "tls cert inspect -days=30 *.pem",
 		about: "Shows the subject, names, role, issuer, dates and key of each certificate, whether it chains to -ca, and what each verify setting " +
 			"of a peer in -dc would make of it. The exit code is 1 where a file cannot be read or is no certificate, and with -days where one ends too soon. Private keys are skipped.",
 		define: func(fs *flag.FlagSet) action {
@@ -118,6 +119,7 @@ func tlsCertRenewCommand() *command {
 		name:     "tls cert renew",
 		args:     "FILE",
 		synopsis: "Issues a certificate again with new dates",
+		example:  "tls cert renew dc1-server-consul-0.pem",
 		about: "Signs the certificate in FILE again: same key, names and uses, a new serial number and new dates. The old file is kept as FILE.bak and the " +
 			"new one put in its place in one step; with -out it goes to a file of its own. Agents take it over by reload.",
 		define: func(fs *flag.FlagSet) action {

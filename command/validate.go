@@ -14,6 +14,7 @@ func validateCommand() *command {
 		name:     "validate",
 		args:     "FILE_OR_FOLDER...",
 		synopsis: "Validate config files/directories",
+		example:  "validate /etc/lictor.d",
 		about: "Reads configuration files and folders as the agent does and checks what would only fail when it starts: " +
 			"certificates and keys, key lengths, addresses that this machine does not have.",
 		values:     complete.Flags{"-config-format": complete.PredictSet("hcl", "json")},

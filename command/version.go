@@ -15,6 +15,7 @@ func versionCommand() *command {
 	return &command{
 		name:     "version",
 		synopsis: "Prints the Lictor version",
+		example:  "version -format=json",
 		about:    "Prints the version of this program, when it was built, and which versions of the protocol it speaks.",
 		values:   complete.Flags{"-format": complete.PredictSet("pretty", "json")},
 		define: func(fs *flag.FlagSet) action {

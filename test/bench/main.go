@@ -3,8 +3,8 @@
 // make bench, on Linux.
 //
 // The costs of calls come from the Go benchmarks beside the code, as CPU time
-// of the process per operation; memory, size and start are those of the stripped
-// binary, run as a whole agent.
+// of the process per operation; the costs of requests, memory, size and start are
+// those of the stripped binary, run as whole agents.
 package main
 
 import (
@@ -12,8 +12,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +23,10 @@ import (
 )
 
 func main() {
+	run := run
+	if len(os.Args) == 2 && os.Args[1] == "floor" {
+		run = serveFloor
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -126,8 +128,7 @@ const (
 	clientIP = "127.91.7.2"
 )
 
-// agents starts a server and a client, strict in everything, and measures the
-// client.
+// agents measures whole agents, strict in everything.
 func agents() (rows []row, err error) {
 	dir, err := os.MkdirTemp("", "lictor-bench-")
 	if err != nil {
@@ -148,33 +149,55 @@ func agents() (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	server, _, err := start(dir, bin, "server", serverIP, key)
-	if err != nil {
+	if rows, err = requests(dir, bin); err != nil {
 		return nil, err
 	}
-	defer stop(server)
+	const mega = 1e6
+	rows = append(rows, row{"size of the stripped binary", "MB", float64(st.Size()) / mega, 0, 0, 25})
+	more, err := starts(dir, bin, key)
+	return append(rows, more...), err
+}
 
-	var took []float64
-	var rss float64
-	for i := range 7 {
+// starts measures how fast agents are there, and what they hold when idle.
+func starts(dir, bin, key string) ([]row, error) {
+	const times, mebi = 7, 1 << 20
+	var ready, answers []float64
+	var serverRSS, clientRSS float64
+	for i := range times {
+		server, ms, err := start(dir, bin, "server", serverIP, key)
+		if err != nil {
+			return nil, err
+		}
+		ready = append(ready, ms)
+		if i < times-1 {
+			stop(server)
+			os.RemoveAll(filepath.Join(dir, "server"))
+			continue
+		}
+		defer stop(server)
+		if serverRSS, err = settled(server.Process.Pid); err != nil {
+			return nil, err
+		}
+	}
+	for i := range times {
 		client, ms, err := start(dir, bin, "client", clientIP, key)
 		if err != nil {
 			return nil, err
 		}
-		took = append(took, ms)
+		answers = append(answers, ms)
 		if i == 0 {
-			rss, err = settled(client.Process.Pid)
+			clientRSS, err = settled(client.Process.Pid)
 		}
 		stop(client)
 		if err != nil {
 			return nil, err
 		}
 	}
-	const mega, mebi = 1e6, 1 << 20
 	return []row{
-		{"resident memory of an idle client agent", "MiB", rss / mebi, 0, 0, 30},
-		{"size of the stripped binary", "MB", float64(st.Size()) / mega, 0, 0, 25},
-		{"start of a client agent until its API answers (median of 7)", "ms", median(took), 0, 0, 100},
+		{"resident memory of an idle server", "MiB", serverRSS / mebi, 0, 0, 45},
+		{"resident memory of an idle client agent", "MiB", clientRSS / mebi, 0, 0, 30},
+		{"start of a single new server until it has taken a write (median of 7)", "ms", median(ready), 0, 0, 300},
+		{"start of a client agent until its API answers (median of 7)", "ms", median(answers), 0, 0, 100},
 	}, nil
 }
 
@@ -193,13 +216,14 @@ func prepare(dir, bin string) (key string, err error) {
 }
 
 // start starts an agent and returns it with the milliseconds until its API
-// answered.
+// answered; a server's, until it has taken a write.
 func start(dir, bin, kind, ip, key string) (*exec.Cmd, float64, error) {
 	file := filepath.Join(dir, kind+".json")
 	conf := fmt.Sprintf(`{"node_name": %q, "server": %t, "data_dir": %q, "bind_addr": %q, "client_addr": %q,
 		"retry_join": [%q], "encrypt": %q, "verify_incoming": true, "verify_outgoing": true, "verify_server_hostname": true,
+		"bootstrap": %t,
 		"ca_file": "consul-agent-ca.pem", "cert_file": "consul-%s-dc1-0.pem", "key_file": "consul-%s-dc1-0-key.pem"}`,
-		kind, kind == "server", filepath.Join(dir, kind), ip, ip, serverIP, key, kind, kind)
+		kind, kind == "server", filepath.Join(dir, kind), ip, ip, serverIP, key, kind == "server", kind, kind)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, 0, err
 	}
@@ -213,10 +237,11 @@ func start(dir, bin, kind, ip, key string) (*exec.Cmd, float64, error) {
 	}
 	const patience = 10 * time.Second
 	for time.Since(begin) < patience {
-		resp, err := http.Get("http://" + ip + ":8500/v1/agent/version")
-		if err == nil {
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
+		method, path := "GET", "/v1/agent/version"
+		if kind == "server" {
+			method, path = "PUT", "/v1/kv/ready"
+		}
+		if _, err := ask(method, "http://"+ip+":8500"+path, ""); err == nil {
 			return cmd, float64(time.Since(begin).Microseconds()) / 1e3, nil
 		}
 		time.Sleep(time.Millisecond)
