@@ -39,7 +39,12 @@ func (a *Agent) openServer(cfg *config.Config) (err error) {
 		return err
 	}
 	s.leader = server.NewLeader(a.leaderConfig(cfg, s.raft, machine))
+	tempDir := ""
+	if !cfg.Node.Dev {
+		tempDir = cfg.Node.DataDir
+	}
 	s.snapshots = server.NewSnapshots(server.SnapshotConfig{
+		TempDir:    tempDir,
 		Datacenter: cfg.Node.Datacenter, NodeID: a.nodeID, Raft: s.raft,
 		Servers: a.serverAddrs,
 		Dial: func(ctx context.Context, dc, addr string) (net.Conn, error) {
