@@ -57,7 +57,12 @@ func (a *Agent) Join(ctx context.Context, addrs []string, wan bool) (int, error)
 	}
 	n, failed := pool.Join(ctx, addrs)
 	var errs []error
+	kind := gossip.LAN
+	if wan {
+		kind = gossip.WAN
+	}
 	for _, f := range failed {
+		a.log.Warn("join failed", "pool", kind, "addr", f.Addr, "error", f.Err)
 		errs = append(errs, fmt.Errorf("%s: %w", f.Addr, f.Err))
 	}
 	return n, errors.Join(errs...)
