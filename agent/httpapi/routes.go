@@ -85,12 +85,11 @@ func (a *API) routes() http.Handler {
 			rt.exact[r.path] = r
 		}
 	}
-	// Without pprof's cmdline: a gossip key can be on the command line.
-	debug := http.NewServeMux()
-	debug.HandleFunc("/debug/pprof/", pprof.Index)
-	debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	// Without pprof's cmdline: a gossip key can be on the command line. And no
+	// ServeMux, which redirects paths that are written in another way.
+	debug := map[string]http.HandlerFunc{
+		"/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bounded := a.bound(w, r)
 		defer bounded.finish()
@@ -118,7 +117,11 @@ func (a *API) routes() http.Handler {
 		}
 		switch {
 		case a.cfg.EnableDebug && strings.HasPrefix(path, "/debug/pprof/"):
-			debug.ServeHTTP(w, r)
+			serve, ok := debug[path]
+			if !ok {
+				serve = pprof.Index
+			}
+			serve(w, r)
 		case strings.HasPrefix(path, "/v1/acl/"), strings.HasPrefix(path, "/v1/agent/token/"):
 			writeText(w, http.StatusUnauthorized, "ACL support disabled")
 		case path == "/":
@@ -284,7 +287,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if err := dec.Decode(v); err != nil {
 		return failure(http.StatusBadRequest, "Request decode failed: %.200s", err)
 	}
-	if dec.More() {
+	if _, err := dec.Token(); err != io.EOF { // More would let a brace through
 		return failure(http.StatusBadRequest, "Request decode failed: more than one JSON value")
 	}
 	return nil
