@@ -107,7 +107,9 @@ func (a *Agent) Keyring(ctx context.Context, req *wire.KeyringRequest) (*wire.Ke
 		return a.endpoints.Keyring(ctx, req)
 	}
 	reply := &wire.KeyringResponses{}
-	return reply, a.call(ctx, "Internal.KeyringOperation", req, reply)
+	err := a.call(ctx, "Internal.KeyringOperation", req, reply)
+	reply.DropNil()
+	return reply, err
 }
 
 // call sends a request to a server of this agent's own datacenter, which passes
