@@ -479,6 +479,50 @@ func FuzzPeerText(f *testing.F) {
 	})
 }
 
+// What members say of themselves in their tags lets in nobody that the rules
+// keep out, at any place in the list, and none is kept for a time that is none.
+func FuzzTags(f *testing.F) {
+	f.Add("a", "node", "dc1", "1", "8300", "24h", uint8(1), "b", "consul", "dc1", "2", "8300", "", uint8(1))
+	f.Add("a", "node", "dc1", "1", "", "-1h", uint8(1), "b", "node", "dc1", "1", "", "9999999h", uint8(3))
+	f.Add("me", "consul", "dc1", "me", "8300", "0", uint8(1), "me", "consul", "dc1", "me", "8300", "1", uint8(4))
+	f.Add("", "", "", "", "", "", uint8(0), "", "mesh", "dc2", "\x00", "x", "1ns", uint8(2))
+	const self = "me"
+	addr := netip.MustParseAddrPort("10.0.0.1:8301")
+	f.Fuzz(func(t *testing.T, name1, role1, dc1, id1, port1, tm1 string, status1 uint8, name2, role2, dc2, id2, port2, tm2 string, status2 uint8) {
+		members := []*serf.Member{
+			{Name: name1, Addr: net.IPv4(10, 0, 0, 2), Port: 8301, Status: serf.MemberStatus(status1 % 5), Tags: map[string]string{"role": role1, "dc": dc1, "id": id1, "port": port1, "rc_tm": tm1}},
+			{Name: name2, Addr: net.IPv4(10, 0, 0, 3), Port: 8301, Status: serf.MemberStatus(status2 % 5), Tags: map[string]string{"role": role2, "dc": dc2, "id": id2, "port": port2, "rc_tm": tm2}},
+		}
+		for _, kind := range []Kind{LAN, WAN} {
+			r := &mergeRules{kind: kind, dc: "dc1", id: self, name: self, addr: addr, log: hclog.NewNullLogger(), known: func() []serf.Member { return nil }}
+			if r.NotifyMerge(members) != nil {
+				continue
+			}
+			present := 0
+			for _, m := range members {
+				if m.Status == serf.StatusLeft {
+					continue
+				}
+				present++
+				switch tags := m.Tags; {
+				case kind == LAN && tags["dc"] != "dc1", kind == LAN && tags["role"] != "consul" && tags["role"] != "node",
+					kind == WAN && (tags["role"] != "consul" || tags["dc"] == "" || tags["port"] == ""),
+					tags["id"] == self && m.Name != self:
+					t.Errorf("%s: let in: %+v", kind, m)
+				}
+			}
+			if present == 2 && id1 == id2 && id1 != "" && name1 != name2 {
+				t.Errorf("%s: %q and %q were let in with one id", kind, name1, name2)
+			}
+		}
+		for _, m := range members {
+			if d := (reconnectOverride{}).ReconnectTimeout(m, time.Hour); d <= 0 {
+				t.Errorf("kept for %s", d)
+			}
+		}
+	})
+}
+
 // A peer's name cannot make a line of its own in the log, nor reach a terminal
 // as anything but text.
 func TestLogLinesStayLines(t *testing.T) {
