@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,8 +37,8 @@ const heapMost = 64 << 20
 
 type hostileRow struct {
 	name    string
-	network string // "tcp" or "udp"
-	ports   []string
+	network string   // "tcp", "udp" or "unix"
+	ports   []string // of "unix": files in the agent's folder
 	send    func(conn net.Conn) error
 	times   int // how many connections at once; 0 is one
 	// closes: the agent must end the connection by itself.
@@ -47,14 +48,21 @@ type hostileRow struct {
 	slow bool
 }
 
+// localSocket is the local RPC's file in an agent's folder.
+const localSocket = "rpc.sock"
+
+// hostileAgent starts an agent that is going to be attacked: one in the clear, or
+// one that is encrypted and asks for a key on its local RPC too.
 func hostileAgent(t *testing.T, encrypted bool, more ...keys) (*harness.Cluster, *harness.Agent) {
 	t.Helper()
 	c := cluster(t)
 	a := c.AddServer("victim")
 	ca := newCA(t, "CA")
 	put(t, a, issue(t, ca, "server.dc1.consul", "localhost"), ca)
+	must(t, a.Put(nil)) // its folder, for the socket
 	cfg := []keys{{
-		"ports": keys{"https": 8501},
+		"ports":     keys{"https": 8501},
+		"addresses": keys{"rpc": a.IP + " unix://" + filepath.Join(a.Dir, localSocket)},
 		// For its heap profile, which collects garbage first: what is left then is
 		// what the attacks have left behind.
 		"enable_debug": true,
@@ -64,7 +72,7 @@ func hostileAgent(t *testing.T, encrypted bool, more ...keys) (*harness.Cluster,
 		},
 	}, tlsFiles}
 	if encrypted {
-		cfg = append(cfg, keys{"encrypt": guideKey}, verify(true, true, true))
+		cfg = append(cfg, keys{"encrypt": guideKey, "rpc_auth_key": "hostile-rpc-auth-key"}, verify(true, true, true))
 	}
 	config(t, a, append(cfg, more...)...)
 	must(t, a.Start())
@@ -87,7 +95,8 @@ func TestHostileInputs(t *testing.T) {
 				most *= raceFactor
 			}
 			pid := a.Pid()
-			rows := slices.Concat(gossipRows(), rpcRows(encrypted), localRows(), apiRows())
+			before := held(t, a)
+			rows := slices.Concat(gossipRows(), rpcRows(encrypted), localRows(encrypted), apiRows())
 			var slow sync.WaitGroup
 			for _, row := range rows {
 				if row.slow {
@@ -125,6 +134,13 @@ func TestHostileInputs(t *testing.T) {
 				}
 				return err
 			})
+			poll(t, "files and goroutines to be as many as before", func() error {
+				now := held(t, a)
+				if now.files > before.files || now.goroutines > before.goroutines {
+					return fmt.Errorf("they are %+v, they were %+v", now, before)
+				}
+				return nil
+			})
 			members, err := a.Members(false)
 			must(t, err)
 			if len(members) != 1 {
@@ -137,6 +153,21 @@ func TestHostileInputs(t *testing.T) {
 	}
 }
 
+// holding is what connections cost an agent.
+type holding struct{ files, goroutines int }
+
+func held(t testing.TB, a *harness.Agent) (h holding) {
+	t.Helper()
+	profile, err := a.Get("/debug/pprof/goroutine?debug=1")
+	must(t, err)
+	if _, err := fmt.Sscanf(string(profile), "goroutine profile: total %d", &h.goroutines); err != nil {
+		t.Fatalf("%.100s: %v", profile, err)
+	}
+	h.files, err = a.Files()
+	must(t, err)
+	return h
+}
+
 // attack runs one row against every port it names.
 func attack(t *testing.T, a *harness.Agent, row hostileRow) {
 	t.Helper()
@@ -144,7 +175,11 @@ func attack(t *testing.T, a *harness.Agent, row hostileRow) {
 	for _, port := range row.ports {
 		for range max(1, row.times) {
 			wg.Go(func() {
-				conn, err := net.DialTimeout(row.network, a.Addr(port), harness.Patience)
+				addr := a.Addr(port)
+				if row.network == "unix" {
+					addr = filepath.Join(a.Dir, port)
+				}
+				conn, err := net.DialTimeout(row.network, addr, harness.Patience)
 				if err != nil {
 					t.Errorf("dial %s %s: %v", row.network, port, err)
 					return

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,6 +33,7 @@ type Agent struct {
 	overlay map[string]any // the second configuration file
 	args    []string       // further flags at every start
 	env     []string       // further environment at every start
+	wrap    []string       // a command that runs what follows it
 	proc    *process       // nil while it does not run
 	up      bool           // runs, and is not being restarted
 	epoch   int            // counts changes of up
@@ -66,6 +68,14 @@ func (a *Agent) Env(env ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.env = env
+}
+
+// Wrap has every later start run by a command that takes the program and its
+// arguments as its last ones.
+func (a *Agent) Wrap(command ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wrap = command
 }
 
 // Config makes files, by name, the whole content of consul.d. The content is
@@ -173,7 +183,8 @@ func (a *Agent) Launch(args ...string) error {
 	}
 	full = append(full, a.args...)
 	full = append(full, args...)
-	cmd := exec.Command(filepath.Join(a.c.bin, "lictor"), full...)
+	line := append(append(slices.Clone(a.wrap), filepath.Join(a.c.bin, "lictor")), full...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Dir, cmd.Env = a.Dir, append(cleanEnv(), a.env...)
 	cmd.Stdout, cmd.Stderr = a.log, a.log
 	a.c.mu.Lock()
@@ -360,6 +371,12 @@ func (a *Agent) RSS() (rss, vm int64, err error) {
 		}
 	}
 	return rss, vm, nil
+}
+
+// Files is how many files the process has open. Linux only.
+func (a *Agent) Files() (int, error) {
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.Pid()))
+	return len(files), err
 }
 
 // Pid is the process's id, 0 while it does not run.
