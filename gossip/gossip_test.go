@@ -341,6 +341,39 @@ func TestStartWithoutKey(t *testing.T) {
 	}
 }
 
+// Serf compacts a snapshot into a new file that all may read: not for long.
+func TestCompactedSnapshotIsOurs(t *testing.T) {
+	c, _ := config("a", keyA)
+	c.SnapshotPath = filepath.Join(t.TempDir(), "serf", "local.snapshot")
+	p := open(t, c)
+	first, err := os.Open(c.SnapshotPath) // as long as it is open no other file is taken for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	before, err := first.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20_000 { // each is a line of it
+		if err := p.UserEvent("x", nil, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poll(t, "the snapshot to be another file, and ours", func() bool {
+		now, err := os.Stat(c.SnapshotPath)
+		return err == nil && !os.SameFile(before, now) && now.Mode().Perm() == 0o600
+	})
+	p.Shutdown()
+	if err := os.Chmod(c.SnapshotPath, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open(t, c)
+	if st, err := os.Stat(c.SnapshotPath); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("after a start: %v, %v", st.Mode(), err)
+	}
+}
+
 // A keyring that cannot be trusted stops the start and stays as it is.
 func TestBadKeyringFiles(t *testing.T) {
 	good := `["` + base64.StdEncoding.EncodeToString(keyA) + `"]`
