@@ -57,7 +57,12 @@ func (a *Agent) Join(ctx context.Context, addrs []string, wan bool) (int, error)
 	}
 	n, failed := pool.Join(ctx, addrs)
 	var errs []error
+	kind := gossip.LAN
+	if wan {
+		kind = gossip.WAN
+	}
 	for _, f := range failed {
+		a.log.Warn("join failed", "pool", kind, "addr", f.Addr, "error", f.Err)
 		errs = append(errs, fmt.Errorf("%s: %w", f.Addr, f.Err))
 	}
 	return n, errors.Join(errs...)
@@ -99,7 +104,9 @@ func (a *Agent) ForceLeave(node string, prune, wan bool) error {
 // datacenters: here on a server, by way of one on a client.
 func (a *Agent) Keyring(ctx context.Context, req *wire.KeyringRequest) (*wire.KeyringResponses, error) {
 	reply := &wire.KeyringResponses{}
-	return reply, a.RPC(ctx, "Internal.KeyringOperation", req, reply)
+	err := a.RPC(ctx, "Internal.KeyringOperation", req, reply)
+	reply.DropNil()
+	return reply, err
 }
 
 // RPC calls a method of the servers: of this process on a server, and on a

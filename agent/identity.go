@@ -24,6 +24,9 @@ func nodeID(n config.Node) (string, error) {
 		return n.ID, persistNodeID(n, path, n.ID)
 	}
 	if n.DataDir != "" && !n.Dev {
+		if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() {
+			return "", fmt.Errorf("%s is not a plain file (symlinks are not followed)", path)
+		}
 		b, err := os.ReadFile(path)
 		switch {
 		case err == nil:

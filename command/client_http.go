@@ -183,6 +183,9 @@ func (h *httpClient) Keyring(_ context.Context, req *wire.KeyringRequest) ([]*wi
 	}
 	out := make([]*wire.KeyringResponse, 0, len(list))
 	for _, r := range list {
+		if r == nil {
+			continue
+		}
 		out = append(out, &wire.KeyringResponse{
 			WAN: r.WAN, Datacenter: r.Datacenter, Segment: r.Segment, Partition: r.Partition,
 			Messages: r.Messages, Keys: r.Keys, PrimaryKeys: r.PrimaryKeys, NumNodes: r.NumNodes,

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -15,9 +16,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"lictor/rpc/wire"
 
+	"github.com/hashicorp/cli"
 	"github.com/hashicorp/consul/api"
 )
 
@@ -192,4 +195,57 @@ func TestHTTPOverASocketAndTLS(t *testing.T) {
 	if _, err := dialHTTP(t.Context(), &httpTarget{Addr: host, TLS: api.TLSConfig{CAFile: "/none.pem"}}); err == nil {
 		t.Error("a CA file that is not there is accepted")
 	}
+}
+
+// answering is a transport that has one answer to everything.
+type answering struct {
+	status int
+	body   []byte
+}
+
+func (a *answering) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: a.status, Status: http.StatusText(a.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(a.body)), Request: r,
+	}, nil
+}
+
+// Whatever an agent answers over HTTP, commands that show it end, and none of it
+// reaches the terminal as anything but text.
+func FuzzHTTPAnswer(f *testing.F) {
+	members, err := json.Marshal(threeMembers())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{
+		string(members), "", "null", "[]", "{}", "[null]", `"x"`, "1e999", strings.Repeat("[", 20000),
+		`[{"Name":"evil\u001b[2J\nforged","Addr":"\u0007","Port":65536,"Tags":{"role":"\u001b]0;x\u0007","build":"\r1.0"},"Status":99}]`,
+		`{"Stats":{"a\u001b[2J":{"b\n":null,"c":"\u001b"}},"Config":null}`, `{"Stats":{"a":null,"b":{"c":{"d":1}}}}`, `{"Config":{},"Stats":1}`,
+		`[{"WAN":true,"Datacenter":"\u001b[2J","Keys":{"k\u001b":1},"PrimaryKeys":null,"Messages":{"a":"\n\u001b"},"NumNodes":-1}]`,
+	} {
+		for kind := range byte(4) {
+			f.Add([]byte(s), kind, uint16(200))
+		}
+		f.Add([]byte(s), byte(0), uint16(500))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, kind byte, status uint16) {
+		transport := &answering{int(status), body}
+		c, err := api.NewClient(&api.Config{Address: "127.0.0.1:1", HttpClient: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ui := cli.NewMockUi()
+		var out bytes.Buffer
+		env := &environment{
+			ctx: t.Context(), ui: ui, stdin: strings.NewReader(""), stdout: &out, getenv: func(string) string { return "" },
+			dial: func(context.Context, target) (agentClient, error) {
+				return &httpClient{c: c, addr: "127.0.0.1:1", transport: &http.Transport{}}, nil
+			},
+		}
+		run(env, [][]string{{"members"}, {"members", "-detailed"}, {"info"}, {"keyring", "-list"}}[kind%4], &out, &out)
+		out.WriteString(ui.OutputWriter.String() + ui.ErrorWriter.String())
+		if strings.ContainsFunc(out.String(), func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
+			t.Errorf("%q", out.String())
+		}
+	})
 }

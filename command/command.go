@@ -96,9 +96,10 @@ func (in *invocation) misuse(format string, args ...any) int {
 	return 1
 }
 
-// fail tells the user what went wrong.
+// fail tells the user what went wrong: part of it may be in the words of another
+// machine.
 func (in *invocation) fail(format string, args ...any) int {
-	in.ui.Error(fmt.Sprintf(format, args...))
+	in.ui.Error(cleanText(fmt.Sprintf(format, args...)))
 	return 1
 }
 

@@ -30,7 +30,7 @@ func joinCommand() *command {
 				joined := 0
 				for _, addr := range in.args {
 					if err := c.Join(ctx, addr, *wan); err != nil {
-						in.ui.Error(fmt.Sprintf("Error joining address '%s': %s", addr, err))
+						in.ui.Error(cleanText(fmt.Sprintf("Error joining address '%s': %s", addr, err)))
 						continue
 					}
 					joined++

@@ -66,7 +66,7 @@ func (o *membersOptions) run(ctx context.Context, in *invocation) int {
 	}
 	var shown []*api.AgentMember
 	for _, m := range all {
-		if m == nil || !status.MatchString(serf.MemberStatus(m.Status).String()) || !o.inSegment(m) {
+		if m == nil || !status.MatchString(statusName(m)) || !o.inSegment(m) {
 			continue
 		}
 		if filter != nil {
@@ -116,6 +116,15 @@ func compareMembers(a, b *api.AgentMember) int {
 	return cmp.Or(strings.Compare(segment(a), segment(b)), strings.Compare(a.Name, b.Name))
 }
 
+// statusName is the status as it is shown; serf itself panics at one that it does
+// not know.
+func statusName(m *api.AgentMember) string {
+	if s := serf.MemberStatus(m.Status); s >= serf.StatusNone && s <= serf.StatusFailed {
+		return s.String()
+	}
+	return "unknown"
+}
+
 func memberAddr(m *api.AgentMember) string {
 	return net.JoinHostPort(m.Addr, strconv.Itoa(int(m.Port)))
 }
@@ -132,7 +141,7 @@ func standardMembers(members []*api.AgentMember) string {
 		}
 		build, _, _ := strings.Cut(m.Tags["build"], ":")
 		rows = append(rows, []string{
-			m.Name, memberAddr(m), serf.MemberStatus(m.Status).String(), kind,
+			m.Name, memberAddr(m), statusName(m), kind,
 			first(build, "unknown"), first(m.Tags["vsn"], "unknown"), first(m.Tags["dc"], "unknown"),
 			first(m.Tags["ap"], "default"), segment(m),
 		})
@@ -155,7 +164,7 @@ func detailedMembers(members []*api.AgentMember) string {
 		for _, k := range slices.Sorted(maps.Keys(tags)) {
 			pairs = append(pairs, k+"="+tags[k])
 		}
-		rows = append(rows, []string{m.Name, memberAddr(m), serf.MemberStatus(m.Status).String(), strings.Join(pairs, ",")})
+		rows = append(rows, []string{m.Name, memberAddr(m), statusName(m), strings.Join(pairs, ",")})
 	}
 	return table(rows)
 }

@@ -60,4 +60,14 @@ func clean(s string) string {
 	return b.String()
 }
 
+// cleanText is clean for a text of several lines, which may be indented.
+func cleanText(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		text := strings.TrimLeft(l, "\t")
+		lines[i] = l[:len(l)-len(text)] + clean(text)
+	}
+	return strings.Join(lines, "\n")
+}
+
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }

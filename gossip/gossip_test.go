@@ -341,6 +341,39 @@ func TestStartWithoutKey(t *testing.T) {
 	}
 }
 
+// Serf compacts a snapshot into a new file that all may read: not for long.
+func TestCompactedSnapshotIsOurs(t *testing.T) {
+	c, _ := config("a", keyA)
+	c.SnapshotPath = filepath.Join(t.TempDir(), "serf", "local.snapshot")
+	p := open(t, c)
+	first, err := os.Open(c.SnapshotPath) // as long as it is open no other file is taken for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	before, err := first.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20_000 { // each is a line of it
+		if err := p.UserEvent("x", nil, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poll(t, "the snapshot to be another file, and ours", func() bool {
+		now, err := os.Stat(c.SnapshotPath)
+		return err == nil && !os.SameFile(before, now) && now.Mode().Perm() == 0o600
+	})
+	p.Shutdown()
+	if err := os.Chmod(c.SnapshotPath, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open(t, c)
+	if st, err := os.Stat(c.SnapshotPath); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("after a start: %v, %v", st.Mode(), err)
+	}
+}
+
 // A keyring that cannot be trusted stops the start and stays as it is.
 func TestBadKeyringFiles(t *testing.T) {
 	good := `["` + base64.StdEncoding.EncodeToString(keyA) + `"]`
@@ -492,6 +525,50 @@ func FuzzPeerText(f *testing.F) {
 			r := &mergeRules{kind: kind, dc: "dc1", id: "me", name: "me", log: hclog.NewNullLogger(), known: func() []serf.Member { return nil }}
 			if err := r.NotifyMerge([]*serf.Member{m, m}); err == nil && kind == LAN && dc != "dc1" {
 				t.Errorf("a member of %q was let in", dc)
+			}
+		}
+	})
+}
+
+// What members say of themselves in their tags lets in nobody that the rules
+// keep out, at any place in the list, and none is kept for a time that is none.
+func FuzzTags(f *testing.F) {
+	f.Add("a", "node", "dc1", "1", "8300", "24h", uint8(1), "b", "consul", "dc1", "2", "8300", "", uint8(1))
+	f.Add("a", "node", "dc1", "1", "", "-1h", uint8(1), "b", "node", "dc1", "1", "", "9999999h", uint8(3))
+	f.Add("me", "consul", "dc1", "me", "8300", "0", uint8(1), "me", "consul", "dc1", "me", "8300", "1", uint8(4))
+	f.Add("", "", "", "", "", "", uint8(0), "", "mesh", "dc2", "\x00", "x", "1ns", uint8(2))
+	const self = "me"
+	addr := netip.MustParseAddrPort("10.0.0.1:8301")
+	f.Fuzz(func(t *testing.T, name1, role1, dc1, id1, port1, tm1 string, status1 uint8, name2, role2, dc2, id2, port2, tm2 string, status2 uint8) {
+		members := []*serf.Member{
+			{Name: name1, Addr: net.IPv4(10, 0, 0, 2), Port: 8301, Status: serf.MemberStatus(status1 % 5), Tags: map[string]string{"role": role1, "dc": dc1, "id": id1, "port": port1, "rc_tm": tm1}},
+			{Name: name2, Addr: net.IPv4(10, 0, 0, 3), Port: 8301, Status: serf.MemberStatus(status2 % 5), Tags: map[string]string{"role": role2, "dc": dc2, "id": id2, "port": port2, "rc_tm": tm2}},
+		}
+		for _, kind := range []Kind{LAN, WAN} {
+			r := &mergeRules{kind: kind, dc: "dc1", id: self, name: self, addr: addr, log: hclog.NewNullLogger(), known: func() []serf.Member { return nil }}
+			if r.NotifyMerge(members) != nil {
+				continue
+			}
+			present := 0
+			for _, m := range members {
+				if m.Status == serf.StatusLeft {
+					continue
+				}
+				present++
+				switch tags := m.Tags; {
+				case kind == LAN && tags["dc"] != "dc1", kind == LAN && tags["role"] != "consul" && tags["role"] != "node",
+					kind == WAN && (tags["role"] != "consul" || tags["dc"] == "" || tags["port"] == ""),
+					tags["id"] == self && m.Name != self:
+					t.Errorf("%s: let in: %+v", kind, m)
+				}
+			}
+			if present == 2 && id1 == id2 && id1 != "" && name1 != name2 {
+				t.Errorf("%s: %q and %q were let in with one id", kind, name1, name2)
+			}
+		}
+		for _, m := range members {
+			if d := (reconnectOverride{}).ReconnectTimeout(m, time.Hour); d <= 0 {
+				t.Errorf("kept for %s", d)
 			}
 		}
 	})

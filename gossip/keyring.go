@@ -205,14 +205,15 @@ func encodeKeyring(ring *memberlist.Keyring) []byte {
 	return append(b, ']')
 }
 
-// secureEvery is how often the keyring file is looked at.
+// secureEvery is how often the pool's files are looked at.
 const secureEvery = time.Second
 
-// secureKeyring makes changes of the keyring last, until the pool stops. Serf
+// secureFiles makes changes of the keyring last, until the pool stops. Serf
 // writes the file over itself, and not through to the disk: what it has written
 // is replaced by a complete file with the same keys. A file that somebody has
-// edited or taken away is left as it is.
-func (p *Pool) secureKeyring() {
+// edited or taken away is left as it is. And it compacts its snapshot into a new
+// file that all may read.
+func (p *Pool) secureFiles() {
 	tick := time.NewTicker(secureEvery)
 	defer tick.Stop()
 	for {
@@ -221,10 +222,25 @@ func (p *Pool) secureKeyring() {
 			return
 		case <-tick.C:
 		}
+		if err := narrow(p.cfg.SnapshotPath); err != nil && p.limit.ok("snapshot", nil) {
+			p.log.Error("others may read the snapshot", "file", p.cfg.SnapshotPath, "error", err)
+		}
+		if p.keyring == nil || p.cfg.Keyring.Path == "" {
+			continue
+		}
 		if err := p.secureOnce(p.cfg.Keyring.Path); err != nil && p.limit.ok("keyring file", nil) {
 			p.log.Error("the keyring file could not be written", "file", p.cfg.Keyring.Path, "error", err)
 		}
 	}
+}
+
+// narrow takes a plain file away from all but its user.
+func narrow(path string) error {
+	st, err := os.Lstat(path)
+	if err != nil || !st.Mode().IsRegular() || st.Mode().Perm()&0o077 == 0 || runtime.GOOS == "windows" {
+		return nil // there is nothing to do
+	}
+	return os.Chmod(path, 0o600)
 }
 
 func (p *Pool) secureOnce(path string) error {

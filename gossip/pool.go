@@ -144,8 +144,8 @@ func Open(ctx context.Context, cfg Config) (_ *Pool, err error) {
 	}
 	p.started.Store(p.serf)
 	p.leave = sync.OnceValue(p.serf.Leave)
-	if p.keyring != nil && cfg.Keyring.Path != "" {
-		p.pump.Go(p.secureKeyring)
+	if cfg.Keyring.Path != "" || cfg.SnapshotPath != "" {
+		p.pump.Go(p.secureFiles)
 	}
 	primary, _ := p.Fingerprints()
 	p.log.Info("pool started", "pool", cfg.Kind.String(), "addr", cfg.Bind, "posture", p.Posture(), "key", primary)
@@ -379,5 +379,5 @@ func (c Config) secureDir() error {
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	return errors.Join(f.Close(), narrow(c.SnapshotPath))
 }

@@ -9,8 +9,14 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/yamux"
+
+	"lictor/rpc/wire"
 )
 
 // hostile are messages that declare more than they have, or are no messages.
@@ -137,6 +143,162 @@ func FuzzServeConn(f *testing.F) {
 				t.Fatal("the connection was not closed")
 			}
 		}
+	})
+}
+
+// answers are what a server could send to one request: whole answers of each
+// kind, and the hostile ones.
+func answers() [][]byte {
+	w := getWire(nil)
+	defer w.release()
+	encode := func(seq uint64, errText string, v any) []byte {
+		w.out.b = appendResponseHeader(w.out.b[:0], "Status.Ping", seq, errText)
+		if err := w.encode(v); err != nil {
+			panic(err) // a wire type that does not encode
+		}
+		return bytes.Clone(w.out.b)
+	}
+	seeds := hostile()
+	for _, v := range []any{
+		nil, "10.0.0.1:8300", []string{"10.0.0.1:8300", ""}, wire.NodeStatus{Node: "s1", CertNotAfter: time.Unix(1, 0)},
+		wire.KeyringResponses{Responses: []*wire.KeyringResponse{{WAN: true, Keys: map[string]int{"k": 1}, Messages: map[string]string{"n": "m"}}, nil}},
+	} {
+		seeds = append(seeds, encode(1, "", v), encode(1, "No cluster leader", v), encode(2, "", v))
+	}
+	frames := encode(1, "", nil)
+	for range 3 {
+		w.out.b = w.out.b[:0]
+		if err := w.encode(wire.LogFrame{Log: "a line"}); err != nil {
+			panic(err)
+		}
+		frames = append(frames, w.out.b...)
+	}
+	most := encode(1, "", nil)
+	return append(seeds, frames, append(most[:len(most)-1], 0xdb, 0x03, 0xff, 0xff, 0xff), append(most[:len(most)-1:len(most)-1], 0xdd, 0x00, 0xff, 0xff, 0xff))
+}
+
+// over makes a pool that has one session, over conn, to the target that it
+// returns: nobody else answers there.
+func over(t testing.TB, p *Pool, conn net.Conn) (*session, Target) {
+	t.Helper()
+	target := Target{Addr: "127.0.0.1:1", Datacenter: "dc1", Name: "server"}
+	s := &session{target: target, conn: &watchedConn{Conn: conn}, lastUsed: time.Now()}
+	var err error
+	if s.mux, err = yamux.Client(&frameConn{Conn: s.conn}, muxConfig(p.log, time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	close(ready)
+	p.mu.Lock()
+	p.sessions[target.Datacenter+"/"+target.Addr] = &entry{ready: ready, s: s}
+	p.mu.Unlock()
+	return s, target
+}
+
+// callEvery makes calls whose answers are decoded into each kind of reply, and a
+// streaming one.
+func callEvery(t *testing.T, p *Pool, target Target, kind byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var err error
+	switch kind % 5 {
+	case 0:
+		var reply wire.KeyringResponses
+		err = p.Call(ctx, target, "Internal.KeyringOperation", &wire.KeyringRequest{Operation: wire.KeyringList}, &reply)
+	case 1:
+		var reply []string
+		err = p.Call(ctx, target, "Status.Peers", wire.Empty{}, &reply)
+	case 2:
+		var reply wire.NodeStatus
+		err = p.Call(ctx, target, "Internal.AgentInfo", wire.Empty{}, &reply)
+	case 3:
+		err = p.Call(ctx, target, "Status.Ping", wire.Empty{}, nil)
+	case 4:
+		var st *Stream
+		if st, err = p.Stream(ctx, target, "Agent.Monitor", wire.MonitorRequest{}); err == nil {
+			for err == nil {
+				var frame wire.LogFrame
+				err = st.Recv(&frame)
+			}
+			st.Close()
+		}
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("the call did not end by itself: %v", err)
+	}
+	if err != nil && len(err.Error()) > maxResponseHeader+1024 {
+		t.Fatalf("an error of %d bytes", len(err.Error()))
+	}
+}
+
+// Whatever a server answers to a request, the call ends.
+func FuzzAnswer(f *testing.F) {
+	for i, s := range answers() {
+		f.Add(s, byte(i))
+	}
+	p := NewPool(PoolConfig{})
+	f.Cleanup(func() { p.Close() })
+	var answer atomic.Pointer[[]byte]
+	serve := func(conn net.Conn) {
+		server, err := yamux.Server(conn, muxConfig(p.log, time.Second))
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		for {
+			stream, err := server.AcceptStream()
+			if err != nil {
+				return
+			}
+			if _, err := stream.Read(make([]byte, 4096)); err == nil { // one request fits
+				stream.Write(*answer.Load())
+			}
+			stream.Close()
+		}
+	}
+	var s *session
+	var target Target
+	f.Fuzz(func(t *testing.T, b []byte, kind byte) {
+		if len(b) > 128<<10 {
+			return // below the window of a stream: the server above does not wait for it
+		}
+		answer.Store(&b)
+		if s == nil || s.over() { // as after an answer that was cut off
+			us, them := net.Pipe()
+			go serve(them)
+			s, target = over(t, p, us)
+		}
+		callEvery(t, p, target, kind)
+	})
+}
+
+// Whatever a server sends instead of a yamux session, the call ends.
+func FuzzSession(f *testing.F) {
+	open := []byte{0, 1, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0}  // the answer to the opening of stream 1
+	reset := []byte{0, 1, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0} // and its end
+	for i, s := range answers() {
+		if i%8 == 0 {
+			f.Add(s, byte(0))
+		}
+		data := []byte{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, byte(len(s) >> 8), byte(len(s))}
+		f.Add(append(append(bytes.Clone(open), data...), s...), byte(i))
+	}
+	f.Add(reset, byte(0))
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff}, byte(0)) // 4 GB
+	f.Add([]byte{0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, byte(0))             // go away
+	f.Add([]byte{9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, byte(0))
+	p := NewPool(PoolConfig{})
+	f.Cleanup(func() { p.Close() })
+	f.Fuzz(func(t *testing.T, b []byte, kind byte) {
+		us, them := net.Pipe()
+		s, target := over(t, p, us)
+		var both sync.WaitGroup
+		both.Go(func() { io.Copy(io.Discard, them) })
+		both.Go(func() { them.Write(b); them.Close() })
+		callEvery(t, p, target, kind)
+		s.close()
+		them.Close()
+		both.Wait()
 	})
 }
 

@@ -242,6 +242,7 @@ var errHangsUp = errors.New("the server closes connections as soon as they are o
 
 // acquire returns a stream to t for one call, and its session.
 func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, error) {
+	why := errHangsUp
 	for tried := 1; ; tried++ {
 		s, err := p.session(ctx, t)
 		if err == nil {
@@ -251,6 +252,7 @@ func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, er
 			}
 			if errors.Is(err, errRetired) {
 				s.retire(p.cfg.DrainGrace) // and a new one is dialled
+				why, _ = s.why(errHangsUp)
 			}
 		}
 		if !errors.Is(err, errRetired) {
@@ -260,7 +262,8 @@ func (p *Pool) acquire(ctx context.Context, t Target) (*session, *callStream, er
 			return nil, nil, ctx.Err()
 		}
 		if tried == maxSessions {
-			return nil, nil, fmt.Errorf("rpc: %s (%s): %w", t.Name, t.Addr, errHangsUp)
+			p.lost(t, why)
+			return nil, nil, fmt.Errorf("rpc: %s (%s): %w", t.Name, t.Addr, why)
 		}
 	}
 }
@@ -393,13 +396,20 @@ func (p *Pool) failed(ctx context.Context, s *session, cs *callStream, method st
 	}
 	reason, refused := s.why(err)
 	wrapped := fmt.Errorf("rpc: %s on %s (%s): %w", method, t.Name, t.Addr, reason)
-	if s.mux.IsClosed() && p.say.ok("lost", parseIP(t.Addr)) {
-		p.log.Warn("RPC connection lost", "server", t.Name, "addr", t.Addr, "reason", clip(reason.Error(), 512))
+	if s.mux.IsClosed() {
+		p.lost(t, reason)
 	}
 	if refused {
 		return notSent{wrapped}
 	}
 	return wrapped
+}
+
+// lost logs why a connection ended.
+func (p *Pool) lost(t Target, reason error) {
+	if p.say.ok("lost", parseIP(t.Addr)) {
+		p.log.Warn("RPC connection lost", "server", t.Name, "addr", t.Addr, "reason", clip(reason.Error(), 512))
+	}
 }
 
 // Stream is a streaming call. Recv is for one goroutine, Close for any.

@@ -534,3 +534,18 @@ func TestNoHotDialling(t *testing.T) {
 		}
 	}
 }
+
+// A server that wants a certificate says so only after its client thinks the
+// handshake done. However far the client has come by then, its error gives the
+// reason.
+func TestRefusedCallerIsToldWhy(t *testing.T) {
+	authority := newCA(t)
+	_, target := serve(t, rpc.ServerConfig{TLS: configurator(t, authority.stanza(authority.issue(t, tlsutil.RoleServer, "dc1"), true, true, true))})
+	p := pool(t, configurator(t, authority.stanza(nil, false, true, true)))
+	for range 100 {
+		err := p.Call(withTimeout(t), target, "Status.Ping", echo{}, nil)
+		if err == nil || !strings.Contains(err.Error(), "the peer wants a certificate and we showed none") || !rpc.NotSent(err) {
+			t.Fatal(err)
+		}
+	}
+}

@@ -194,30 +194,44 @@ func silentStream(conn net.Conn) error {
 	return nil
 }
 
-func localRows() []hostileRow {
-	ports := []string{harness.LocalPort}
+// localRows go to the local RPC, over TCP and over its socket. authenticated says
+// that it asks for a key.
+func localRows(authenticated bool) []hostileRow {
 	var rows []hostileRow
 	add := func(name string, b []byte, times int) {
-		rows = append(rows, hostileRow{name: "local/" + name, network: "tcp", ports: ports, times: times, send: bytesOf(b), closes: true})
+		for network, port := range map[string]string{"tcp": harness.LocalPort, "unix": localSocket} {
+			rows = append(rows, hostileRow{name: "local/" + network + "/" + name, network: network, ports: []string{port}, times: times, send: bytesOf(b), closes: true})
+		}
 	}
 	wait := func(name string, b []byte, times int) {
 		add(name, b, times)
-		rows[len(rows)-1].slow = true
+		for i := range rows[len(rows)-2:] {
+			rows[len(rows)-2+i].slow = true
+		}
 	}
 	shake := packet(0x82, str("Command"), str("handshake"), str("Seq"), 0, 0x81, str("Version"), 1)
+	auth := packet(0x82, str("Command"), str("auth"), str("Seq"), 1)
 	gb := u32(1_000_000_000)
 	for name, code := range sizes {
 		claim := packet(int(code), gb)
 		add("header-"+name, packet(0x82, str("Command"), claim), 4)
 		add("whole-"+name, claim, 2)
 		add("body-"+name, packet(shake, 0x82, str("Command"), str("join"), str("Seq"), 1, 0x82, str("Existing"), claim), 4)
+		add("auth-"+name, packet(shake, auth, 0x81, str("AuthKey"), claim), 4)
 	}
 	wait("silent", nil, 10)
 	wait("half-a-header", packet(0x82, str("Command")), 5)
+	wait("half-a-body", packet(shake, 0x82, str("Command"), str("join"), str("Seq"), 1, 0x82, str("Existing")), 5)
 	add("deep", packet(deep(100_000)), 1)
 	add("unknown-command", packet(shake, 0x82, str("Command"), str("nonsense"), str("Seq"), 1), 1)
 	add("no-handshake", packet(0x82, str("Command"), str("leave"), str("Seq"), 1), 1)
 	add("http", packet("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), 1)
+	wait("wrong-keys", packet(shake, bytes.Repeat(packet(auth, 0x81, str("AuthKey"), str("guess")), 3)), 5)
+	if authenticated {
+		wait("handshake-then-silent", shake, 5)
+		leave := packet(0x82, str("Command"), str("leave"), str("Seq"), 1)
+		wait("commands-without-the-key", packet(shake, bytes.Repeat(leave, 100)), 2)
+	}
 	return rows
 }
 

@@ -2,11 +2,13 @@ package test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +37,8 @@ const heapMost = 64 << 20
 
 type hostileRow struct {
 	name    string
-	network string // "tcp" or "udp"
-	ports   []string
+	network string   // "tcp", "udp" or "unix"
+	ports   []string // of "unix": files in the agent's folder
 	send    func(conn net.Conn) error
 	times   int // how many connections at once; 0 is one
 	// closes: the agent must end the connection by itself.
@@ -46,14 +48,21 @@ type hostileRow struct {
 	slow bool
 }
 
-func hostileAgent(t *testing.T, encrypted bool) (*harness.Cluster, *harness.Agent) {
+// localSocket is the local RPC's file in an agent's folder.
+const localSocket = "rpc.sock"
+
+// hostileAgent starts an agent that is going to be attacked: one in the clear, or
+// one that is encrypted and asks for a key on its local RPC too.
+func hostileAgent(t *testing.T, encrypted bool, more ...keys) (*harness.Cluster, *harness.Agent) {
 	t.Helper()
 	c := cluster(t)
 	a := c.AddServer("victim")
 	ca := newCA(t, "CA")
 	put(t, a, issue(t, ca, "server.dc1.consul", "localhost"), ca)
+	must(t, a.Put(nil)) // its folder, for the socket
 	cfg := []keys{{
-		"ports": keys{"https": 8501},
+		"ports":     keys{"https": 8501},
+		"addresses": keys{"rpc": a.IP + " unix://" + filepath.Join(a.Dir, localSocket)},
 		// For its heap profile, which collects garbage first: what is left then is
 		// what the attacks have left behind.
 		"enable_debug": true,
@@ -63,9 +72,9 @@ func hostileAgent(t *testing.T, encrypted bool) (*harness.Cluster, *harness.Agen
 		},
 	}, tlsFiles}
 	if encrypted {
-		cfg = append(cfg, keys{"encrypt": guideKey}, verify(true, true, true))
+		cfg = append(cfg, keys{"encrypt": guideKey, "rpc_auth_key": "hostile-rpc-auth-key"}, verify(true, true, true))
 	}
-	config(t, a, cfg...)
+	config(t, a, append(cfg, more...)...)
 	must(t, a.Start())
 	return c, a
 }
@@ -86,7 +95,8 @@ func TestHostileInputs(t *testing.T) {
 				most *= raceFactor
 			}
 			pid := a.Pid()
-			rows := slices.Concat(gossipRows(), rpcRows(encrypted), localRows(), apiRows())
+			before := held(t, a)
+			rows := slices.Concat(gossipRows(), rpcRows(encrypted), localRows(encrypted), apiRows())
 			var slow sync.WaitGroup
 			for _, row := range rows {
 				if row.slow {
@@ -124,6 +134,13 @@ func TestHostileInputs(t *testing.T) {
 				}
 				return err
 			})
+			poll(t, "files and goroutines to be as many as before", func() error {
+				now := held(t, a)
+				if now.files > before.files || now.goroutines > before.goroutines {
+					return fmt.Errorf("they are %+v, they were %+v", now, before)
+				}
+				return nil
+			})
 			members, err := a.Members(false)
 			must(t, err)
 			if len(members) != 1 {
@@ -136,6 +153,21 @@ func TestHostileInputs(t *testing.T) {
 	}
 }
 
+// holding is what connections cost an agent.
+type holding struct{ files, goroutines int }
+
+func held(t testing.TB, a *harness.Agent) (h holding) {
+	t.Helper()
+	profile, err := a.Get("/debug/pprof/goroutine?debug=1")
+	must(t, err)
+	if _, err := fmt.Sscanf(string(profile), "goroutine profile: total %d", &h.goroutines); err != nil {
+		t.Fatalf("%.100s: %v", profile, err)
+	}
+	h.files, err = a.Files()
+	must(t, err)
+	return h
+}
+
 // attack runs one row against every port it names.
 func attack(t *testing.T, a *harness.Agent, row hostileRow) {
 	t.Helper()
@@ -143,7 +175,11 @@ func attack(t *testing.T, a *harness.Agent, row hostileRow) {
 	for _, port := range row.ports {
 		for range max(1, row.times) {
 			wg.Go(func() {
-				conn, err := net.DialTimeout(row.network, a.Addr(port), harness.Patience)
+				addr := a.Addr(port)
+				if row.network == "unix" {
+					addr = filepath.Join(a.Dir, port)
+				}
+				conn, err := net.DialTimeout(row.network, addr, harness.Patience)
 				if err != nil {
 					t.Errorf("dial %s %s: %v", row.network, port, err)
 					return
@@ -168,77 +204,124 @@ func attack(t *testing.T, a *harness.Agent, row hostileRow) {
 	wg.Wait()
 }
 
-// From one address at most the configured number of connections stays; another
-// address is still served; and when they are gone there is room again.
+// Of the connections that strangers open, exactly as many stay as the limit
+// says: from one address, in all, and of those that have not said who they are.
+// The others are told so in the log, or in the answer where there is one;
+// another address is still served; and there is room again when they are gone.
 func TestConnectionCaps(t *testing.T) {
 	t.Parallel()
-	c, a := hostileAgent(t, false)
+	// Silence is not what ends a connection here.
+	c, a := hostileAgent(t, false, keys{"limits": keys{
+		"rpc_handshake_timeout": "60s", "https_handshake_timeout": "60s",
+		"rpc_max_conns_per_client": 100, "http_max_conns_per_client": 60,
+	}})
+	// These are not settings.
+	const rpcPending, rpcTotal, localTotal, gossipPerClient, gossipTotal = 512, 4096, 128, 128, 1024
+	ping := append([]byte{0}, pingCall...)
+	gossipPing := packet(0, 0x82, str("SeqNo"), 1, str("Node"), str("victim.dc1"))
+	shake := packet(0x82, str("Command"), str("handshake"), str("Seq"), 0, 0x81, str("Version"), 1)
+	get := packet("GET /v1/agent/version HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	for _, row := range []struct {
-		port string
-		most int
-		hold []byte // what keeps a connection open
+		name, port string
+		addresses  int // that the connections come from, in turn
+		most       int
+		ask        []byte // what a connection that was kept answers
+		answer     string // how the answer begins; "" is any
+		tls        bool
+		// oneByOne: each is asked before the next one is opened. Otherwise all are
+		// silent until the last one has been refused.
+		oneByOne bool
+		log      string // what the agent says of the others; "" where it is told them
+		told     string // what they are told
 	}{
-		{harness.RPCPort, 40, packet(4)},
-		{harness.HTTPPort, 60, packet("GET /v1/agent/self HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+		{name: "rpc per client", port: harness.RPCPort, addresses: 1, most: 100, ask: ping, log: `connection refused: from=FROM:\d+ reason="too many connections from this address \(limits\.rpc_max_conns_per_client\)"`},
+		{name: "rpc pending", port: harness.RPCPort, addresses: 10, most: rpcPending, ask: ping, log: `connection refused: .*reason="too many connections that have not sent a request yet"`},
+		{name: "rpc total", port: harness.RPCPort, addresses: 50, most: rpcTotal, ask: ping, oneByOne: true, log: `connection refused: .*reason="too many connections"`},
+		{name: "http per client", port: harness.HTTPPort, addresses: 1, most: 60, ask: get, answer: "HTTP/1.1 200", told: "HTTP/1.1 429 .*limits.http_max_conns_per_client"},
+		{name: "https per client", port: harness.HTTPSPort, addresses: 1, most: 60, ask: get, answer: "HTTP/1.1 200", tls: true},
+		{name: "local rpc total", port: harness.LocalPort, addresses: 1, most: localTotal, ask: shake, oneByOne: true, log: `connection refused: too many: limit=128`},
+		{name: "gossip per client", port: harness.WANPort, addresses: 1, most: gossipPerClient, ask: gossipPing, log: `gossip stream refused: peer=FROM:\d+ reason="too many gossip streams from this address are open"`},
+		{name: "gossip total", port: harness.WANPort, addresses: 20, most: gossipTotal, ask: gossipPing, log: `gossip stream refused: .*reason="too many gossip streams are open"`},
 	} {
-		t.Run(row.port, func(t *testing.T) {
-			from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.IP(201))}, Timeout: harness.Patience}
+		t.Run(row.name, func(t *testing.T) {
+			mark := a.Log().Mark()
+			const over = 50
 			var open []net.Conn
 			defer func() {
 				for _, conn := range open {
 					conn.Close()
 				}
 			}()
-			for range row.most + 50 {
+			kept := 0
+			ask := func(conn net.Conn) bool {
+				if row.tls {
+					conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+				}
+				if _, err := conn.Write(row.ask); err != nil {
+					return false
+				}
+				b := make([]byte, max(len(row.answer), 1))
+				_, err := io.ReadFull(conn, b)
+				return err == nil && (row.answer == "" || string(b) == row.answer)
+			}
+			for i := range row.most + over {
+				from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.IP(200 + i%row.addresses))}, Timeout: harness.Patience}
 				conn, err := from.Dial("tcp", a.Addr(row.port))
 				must(t, err)
-				conn.Write(row.hold)
+				conn.SetDeadline(time.Now().Add(harness.Patience))
 				open = append(open, conn)
+				if row.oneByOne && ask(conn) {
+					kept++
+				}
 			}
-			kept := 0
-			poll(t, "the connections above the cap to be closed", func() error {
-				kept = 0
+			// Connections are judged in the order in which they come: once the last
+			// one has been refused, all have been.
+			last, err := io.ReadAll(open[len(open)-1])
+			if netErr := (net.Error)(nil); errors.As(err, &netErr) && netErr.Timeout() {
+				t.Fatal("the last connection is still open")
+			}
+			if row.told != "" {
+				wantMatch(t, "what the last one is told", string(last), `(?s)`+row.told)
+			}
+			if !row.oneByOne {
 				for _, conn := range open {
-					if alive(conn) {
+					if ask(conn) {
 						kept++
 					}
 				}
-				if kept > row.most {
-					return fmt.Errorf("%d of %d are open", kept, len(open))
+			}
+			if kept != row.most {
+				t.Errorf("%d of %d connections were kept, want %d", kept, len(open), row.most)
+			}
+			if row.log != "" {
+				wantLog(t, a, mark, strings.ReplaceAll(row.log, "FROM", c.IP(200)))
+			}
+			if row.addresses == 1 { // others are served all the same
+				if _, err := a.Get("/v1/status/peers"); err != nil {
+					t.Errorf("another address is not served: %v", err)
 				}
-				return nil
-			})
-			if kept == 0 {
-				t.Error("none was kept")
-			}
-			if _, err := a.Get("/v1/status/peers"); err != nil {
-				t.Errorf("another address is not served: %v", err)
-			}
-			if err := handshakeFrom(c.IP(202), a.Addr(harness.RPCPort)); err != nil {
-				t.Errorf("another address is not served: %v", err)
+				if err := handshakeFrom(c.IP(100), a.Addr(harness.RPCPort)); err != nil {
+					t.Errorf("another address is not served: %v", err)
+				}
 			}
 			for _, conn := range open {
 				conn.Close()
 			}
 			open = nil
-			poll(t, "room for the first address", func() error { return handshakeFrom(c.IP(201), a.Addr(harness.RPCPort)) })
+			poll(t, "room for the first address", func() error {
+				from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.IP(200))}, Timeout: harness.Patience}
+				conn, err := from.Dial("tcp", a.Addr(row.port))
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(harness.Patience))
+				if !ask(conn) {
+					return errors.New("there is none")
+				}
+				return nil
+			})
 		})
-	}
-}
-
-// alive reports whether the other end has left a connection open.
-func alive(conn net.Conn) bool {
-	conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-	buf := make([]byte, 4096)
-	for {
-		_, err := conn.Read(buf)
-		var netErr net.Error
-		if errors.As(err, &netErr) && netErr.Timeout() {
-			return true
-		}
-		if err != nil {
-			return false
-		}
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"testing"
 
+	// The tests run a program that is built from it: without this import go test
+	// would not know that their results are void once it has changed.
+	_ "lictor/command"
 	"lictor/test/harness"
 )
 

@@ -141,7 +141,9 @@ func (a *API) agentMetrics(w http.ResponseWriter, r *request) error {
 func (a *API) agentMetricsStream(w http.ResponseWriter, r *request) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	a.cfg.Metrics.Stream(r.Context(), &flushEncoder{a: a, w: w, rc: http.NewResponseController(w)})
+	rc := http.NewResponseController(w)
+	rc.Flush() // the first metrics may be an interval away
+	a.cfg.Metrics.Stream(r.Context(), &flushEncoder{a: a, w: w, rc: rc})
 	return nil
 }
 

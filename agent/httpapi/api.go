@@ -203,9 +203,12 @@ func (a *API) Serve(ctx context.Context, ln net.Listener, secure bool) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    orDefault(a.cfg.MaxHeaderBytes, maxHeaderBytes),
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
-		ConnState:         a.connState,
+		// A stream's own deadline (see bound) does not end a connection that is not
+		// read at all.
+		HTTP2:       &http.HTTP2Config{WriteByteTimeout: a.cfg.StallTimeout},
+		BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog:    a.log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+		ConnState:   a.connState,
 	}
 	limited := &limitListener{Listener: ln, api: a}
 	if secure {

@@ -97,7 +97,7 @@ func decodeBody(w http.ResponseWriter, r *request, v any) error {
 	if err := dec.Decode(v); err != nil {
 		return failure(http.StatusBadRequest, "Request decode failed: %.200s", err)
 	}
-	if dec.More() {
+	if _, err := dec.Token(); err != io.EOF { // More would let a brace through
 		return failure(http.StatusBadRequest, "Request decode failed: more than one JSON value")
 	}
 	return nil

@@ -207,12 +207,11 @@ func (rt *router) find(path string) *compiled {
 
 func (a *API) routes() http.Handler {
 	rt := a.newRouter()
-	// Without pprof's cmdline: a gossip key can be on the command line.
-	debug := http.NewServeMux()
-	debug.HandleFunc("/debug/pprof/", pprof.Index)
-	debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	// Without pprof's cmdline: a gossip key can be on the command line. And no
+	// ServeMux, which redirects paths that are written in another way.
+	debug := map[string]http.HandlerFunc{
+		"/debug/pprof/profile": pprof.Profile, "/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bounded := a.bound(w, r)
 		defer bounded.finish()
@@ -240,7 +239,11 @@ func (a *API) routes() http.Handler {
 		}
 		switch {
 		case a.cfg.EnableDebug && strings.HasPrefix(path, "/debug/pprof/"):
-			debug.ServeHTTP(w, r)
+			serve, ok := debug[path]
+			if !ok {
+				serve = pprof.Index
+			}
+			serve(w, r)
 		case path == "/":
 			writeText(w, http.StatusOK, rootText)
 		case strings.HasPrefix(path, "/v1/"):

@@ -152,6 +152,7 @@ func (c *Client) Keyring(ctx context.Context, req *wire.KeyringRequest) (*wire.K
 	if err := c.call(ctx, longTimeout, cmdKeyring, req, &res); err != nil {
 		return nil, err
 	}
+	res.DropNil()
 	return &res, nil
 }
 

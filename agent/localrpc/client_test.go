@@ -1,8 +1,11 @@
 package localrpc
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -184,4 +187,82 @@ func TestFamilyDialect(t *testing.T) {
 	if calls := f.list(); !slices.Equal(calls, []string{"reload", "keyring list", "keyring use"}) {
 		t.Fatal(calls)
 	}
+}
+
+// FuzzClient gives a client bytes for an answer. Whatever they are, the call
+// ends, and a client that did not understand them says no more.
+func FuzzClient(f *testing.F) {
+	answer := func(errText string, body any) []byte {
+		return frame(f, &responseHeader{Seq: 1, Error: errText}, body)
+	}
+	seeds := [][]byte{
+		{}, {0x82}, {0xc1}, []byte("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		bytes.Repeat([]byte{0x91}, 1000),
+		answer("", nil), answer(errAuthRequired, nil), answer("no such luck", nothing{}),
+		answer("", &membersResponse{Members: []member{{Name: "n", Addr: net.IPv4(10, 0, 0, 1), Tags: map[string]string{"a": "b"}, Status: "alive"}}}),
+		answer("", map[string]map[string]string{"agent": {"checks": "0"}}),
+		answer("", &wire.KeyringResponses{Responses: []*wire.KeyringResponse{{WAN: true, Keys: map[string]int{"k": 1}}, nil}}),
+		answer("", &joinResponse{Num: -1}), answer("", &eventFireResponse{ID: "x"}),
+		append(answer("", nil), append(frame(f, &responseHeader{}, &logRecord{Log: "one"}), frame(f, &responseHeader{}, &logRecord{Log: "two"})...)...),
+		frame(f, &responseHeader{Seq: 2}, &membersResponse{}),
+	}
+	for _, lead := range []byte{0xdb, 0xc6, 0xdd, 0xdf, 0xc9} {
+		huge := []byte{lead, 0x3b, 0x9a, 0xca, 0x00}
+		seeds = append(seeds, huge, append(answer("", nil), huge...),
+			append(answer("", nil), append([]byte{0x81, 0xa7, 'M', 'e', 'm', 'b', 'e', 'r', 's'}, huge...)...))
+	}
+	for _, s := range seeds {
+		for kind := range byte(7) {
+			f.Add(s, kind)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte, kind byte) {
+		us, them := net.Pipe()
+		defer us.Close()
+		go func() {
+			defer them.Close()
+			if _, err := them.Read(make([]byte, 4096)); err == nil { // a request is one write
+				them.Write(b)
+			}
+		}()
+		c := &Client{conn: us, br: bufio.NewReader(us)}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		var err error
+		switch kind % 7 {
+		case 0:
+			_, err = c.Members(ctx, false)
+		case 1:
+			_, err = c.Stats(ctx)
+		case 2:
+			var res *wire.KeyringResponses
+			if res, err = c.Keyring(ctx, &wire.KeyringRequest{Operation: wire.KeyringList}); err == nil && slices.Contains(res.Responses, nil) {
+				t.Error("there is nothing in the list of answers")
+			}
+		case 3:
+			_, err = c.Join(ctx, []string{"10.0.0.1"}, false)
+		case 4:
+			err = c.FireEvent(ctx, "", &wire.UserEvent{Name: "x"})
+		case 5:
+			err = c.Leave(ctx)
+		case 6:
+			if err = c.call(ctx, shortTimeout, cmdMonitor, &monitorRequest{LogLevel: "info"}, nil); err == nil {
+				lines := make(chan string)
+				go func() {
+					for range lines {
+					}
+				}()
+				err = c.receive(ctx, lines)
+				close(lines)
+			}
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the call did not end by itself: %v", err)
+		}
+		if _, remote := err.(RemoteError); err != nil && !remote && kind%7 != 6 {
+			if err := c.Leave(ctx); !errors.Is(err, ErrClosed) {
+				t.Fatalf("after an error the client goes on: %v", err)
+			}
+		}
+	})
 }

@@ -133,12 +133,46 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
+// strangers is a listener whose callers are nobody that is known.
+type strangers struct{ net.Listener }
+
+func (l strangers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return struct{ net.Conn }{c}, nil // of no type that a user can be looked up for
+}
+
+// Callers that are not known have half of the places, and the others those that
+// are left, also where they have not presented the key yet.
 func TestWithoutTheKeyOnlyHalfOfThePlaces(t *testing.T) {
 	t.Parallel()
-	addr := start(t, Config{Backend: newFake(t), AuthKey: []byte("secret"), Limits: Limits{MaxConns: 4}})
-	dialRaw(t, "tcp", addr).handshake()
-	dialRaw(t, "tcp", addr).handshake()
-	dialRaw(t, "tcp", addr).closedRoughly()
+	ln, err := Listen(t.Context(), "127.0.0.1:0", true, SocketOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := Listen(t.Context(), "127.0.0.1:0", true, SocketOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No deadline ends a connection here.
+	s := serve(t, Config{Backend: newFake(t), AuthKey: []byte("secret"), Limits: Limits{MaxConns: 4, HandshakeTimeout: time.Hour}}, strangers{ln})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, own) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := receive(t, "end of Serve", done); err != nil {
+			t.Error(err)
+		}
+	})
+	dialRaw(t, "tcp", ln.Addr().String()).handshake()
+	dialRaw(t, "tcp", ln.Addr().String()).handshake()
+	dialRaw(t, "tcp", ln.Addr().String()).closedRoughly()
+	dialRaw(t, "tcp", own.Addr().String()).handshake()
+	dialRaw(t, "tcp", own.Addr().String()).handshake()
+	dialRaw(t, "tcp", own.Addr().String()).closedRoughly()
 }
 
 func TestAuthKey(t *testing.T) {

@@ -165,7 +165,9 @@ func TestAServerComesBackWithAnotherAddress(t *testing.T) {
 	c.stop(nodes[2])
 	// Raft reads the old address without its lock at the end of a call that has
 	// succeeded; by now there is none.
-	eventually(t, "the leader misses it", func() bool { return strings.Contains(nodes[0].log.String(), "failed to heartbeat to: peer="+nodes[2].addr) })
+	eventually(t, "the leader misses it", func() bool {
+		return strings.Contains(nodes[0].log.String(), "failed to heartbeat to: peer="+nodes[2].addr)
+	})
 	again := c.start("c", nil)
 	c.join(again)
 	eventually(t, "the cluster has its new address", func() bool { return slices.Contains(nodes[0].Peers(), again.addr) && len(nodes[0].Peers()) == 3 })

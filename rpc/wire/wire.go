@@ -7,7 +7,10 @@
 // know.
 package wire
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // QueryOptions is embedded by every read request. Token is a secret and is
 // never logged.
@@ -118,6 +121,11 @@ type KeyringResponse struct {
 type KeyringResponses struct {
 	Responses []*KeyringResponse
 	QueryMeta
+}
+
+// DropNil removes what a peer has left empty in the list.
+func (r *KeyringResponses) DropNil() {
+	r.Responses = slices.DeleteFunc(r.Responses, func(p *KeyringResponse) bool { return p == nil })
 }
 
 // EventFireRequest is Internal.EventFire. Payload is an encoded UserEvent.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +34,7 @@ type Agent struct {
 	overlay map[string]any // the second configuration file
 	args    []string       // further flags at every start
 	env     []string       // further environment at every start
+	wrap    []string       // a command that runs what follows it
 	proc    *process       // nil while it does not run
 	up      bool           // runs, and is not being restarted
 	epoch   int            // counts changes of up
@@ -67,6 +69,14 @@ func (a *Agent) Env(env ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.env = env
+}
+
+// Wrap has every later start run by a command that takes the program and its
+// arguments as its last ones.
+func (a *Agent) Wrap(command ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wrap = command
 }
 
 // Config makes files, by name, the whole content of consul.d. The content is
@@ -180,12 +190,11 @@ func (a *Agent) Launch(args ...string) error {
 	}
 	full = append(full, a.args...)
 	full = append(full, args...)
-	program := filepath.Join(a.c.bin, "lictor")
+	line := append(append(slices.Clone(a.wrap), filepath.Join(a.c.bin, "lictor")), full...)
 	if a.space != "" { // ip executes the program: the process is the agent's own
-		full = append([]string{"netns", "exec", a.space, program}, full...)
-		program = "ip"
+		line = append([]string{"ip", "netns", "exec", a.space}, line...)
 	}
-	cmd := exec.Command(program, full...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Dir, cmd.Env = a.Dir, append(cleanEnv(), a.env...)
 	cmd.Stdout, cmd.Stderr = a.log, a.log
 	a.c.mu.Lock()
@@ -372,6 +381,12 @@ func (a *Agent) RSS() (rss, vm int64, err error) {
 		}
 	}
 	return rss, vm, nil
+}
+
+// Files is how many files the process has open. Linux only.
+func (a *Agent) Files() (int, error) {
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", a.Pid()))
+	return len(files), err
 }
 
 // Pid is the process's id, 0 while it does not run.

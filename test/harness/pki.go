@@ -5,9 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"net"
@@ -17,7 +19,7 @@ import (
 )
 
 // CA issues certificates that the program's own commands would not: expired
-// ones, of other roles, by other CAs. It is for tests only.
+// ones, of other roles, by other CAs, by intermediate ones. It is for tests only.
 type CA struct {
 	PEM []byte
 
@@ -26,7 +28,15 @@ type CA struct {
 }
 
 // NewCA makes a CA of this name.
-func NewCA(name string) (*CA, error) {
+func NewCA(name string) (*CA, error) { return newCA(name, nil, nil) }
+
+// Intermediate makes a CA that this one has signed. edit, if not nil, changes its
+// certificate before that.
+func (ca *CA) Intermediate(name string, edit func(*x509.Certificate)) (*CA, error) {
+	return newCA(name, ca, edit)
+}
+
+func newCA(name string, by *CA, edit func(*x509.Certificate)) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -37,15 +47,60 @@ func NewCA(name string) (*CA, error) {
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if edit != nil {
+		edit(tmpl)
+	}
+	ca := &CA{cert: tmpl, key: key}
+	if by == nil {
+		by = ca
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, by.cert, key.Public(), by.key)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
+	if ca.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	return &CA{PEM: encode("CERTIFICATE", der), cert: cert, key: key}, nil
+	ca.PEM = encode("CERTIFICATE", der)
+	return ca, nil
+}
+
+// DER is the CA's certificate.
+func (ca *CA) DER() []byte { return ca.cert.Raw }
+
+// Odd signs a certificate for a key that may be of any kind and that nobody need
+// have. edit changes the certificate before that, and tbs, if not nil, what is
+// signed, byte for byte.
+func (ca *CA) Odd(pub any, edit func(*x509.Certificate), tbs func([]byte) []byte) ([]byte, error) {
+	tmpl := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "odd"}, DNSNames: []string{"client.dc1.consul"},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+	}
+	if edit != nil {
+		edit(tmpl)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, pub, ca.key)
+	if err != nil || tbs == nil {
+		return der, err
+	}
+	var cert struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &cert); err != nil {
+		return nil, err
+	}
+	cert.TBS = asn1.RawValue{FullBytes: tbs(cert.TBS.FullBytes)}
+	sum := sha256.Sum256(cert.TBS.FullBytes)
+	if cert.Signature.Bytes, err = ca.key.Sign(rand.Reader, sum[:], crypto.SHA256); err != nil {
+		return nil, err
+	}
+	cert.Signature.BitLength = 8 * len(cert.Signature.Bytes)
+	return asn1.Marshal(cert)
 }
 
 // Cert is a certificate with its key.

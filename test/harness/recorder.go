@@ -29,14 +29,23 @@ const recordMost = 1 << 20
 // address it came from. It stops when t is done.
 func NewRecorder(t testing.TB, addr, target string) *Recorder {
 	t.Helper()
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := Listen(t, addr)
 	r := &Recorder{ln: ln, target: target, open: map[net.Conn]struct{}{}}
 	r.wg.Go(r.serve)
 	t.Cleanup(r.close)
 	return r
+}
+
+// Listen listens on addr. A port that was in use until now may still be held for a
+// moment by a program that another test is just starting.
+func Listen(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	var ln net.Listener
+	err := Poll("port "+addr, func() (err error) { ln, err = net.Listen("tcp", addr); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
 }
 
 func (r *Recorder) close() {

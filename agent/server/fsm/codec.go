@@ -18,7 +18,7 @@ func newHandle() *codec.MsgpackHandle {
 	// What a length that was only declared can have allocated; a value below it is
 	// decoded without being copied again and again.
 	h.MaxInitLen = 1 << 20
-	h.Canonical = true     // equal content, equal bytes
+	h.Canonical = true // equal content, equal bytes
 	h.ExplicitRelease = true
 	return h
 }
