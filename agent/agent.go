@@ -194,6 +194,7 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 	if err := a.serveClients(run, cfg); err != nil {
 		return err
 	}
+	a.serve(run, "expiry", a.recheck)
 	a.serve(run, "services and checks", a.registry.Run)
 	a.watches = a.newWatches()
 	a.watches.Replace(cfg.Watches)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"lictor/agent/config"
 	"lictor/agent/logs"
@@ -86,4 +87,25 @@ func (a *Agent) reload() (changed []string, err error) {
 		a.log.Warn("the gossip tags still say what was true before the reload", "error", err)
 	}
 	return changed, nil
+}
+
+// recheckEvery is how often open connections are looked at for certificates that
+// have expired since they were opened.
+const recheckEvery = time.Minute
+
+// recheck closes connections that would not be accepted any more, until ctx ends.
+func (a *Agent) recheck(ctx context.Context) error {
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if a.server != nil {
+				a.server.rpc.Recheck()
+			}
+			a.api.Recheck()
+		}
+	}
 }
