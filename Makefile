@@ -10,7 +10,7 @@ LDFLAGS  = -X lictor/version.Revision=$(VERSION) -X lictor/version.BuildDate=$(D
 # for nothing (golang.org/issue/75804).
 FUZZTIME ?= 100000x
 
-.PHONY: all run build release test short bench lint fuzz cross clean
+.PHONY: all run build release test short bench chaos lint fuzz cross clean
 
 all: build
 
@@ -34,6 +34,12 @@ short:
 
 bench:
 	$(GO) run ./test/bench
+
+# A long run of the fault tests; make test has a short one of them.
+FAULTS ?= 200
+
+chaos:
+	$(GO) test -race -timeout 4h -v ./test/chaos -faults $(FAULTS)
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

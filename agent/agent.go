@@ -174,7 +174,7 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 		HoldTimeout: cfg.Limits.RPCHoldTimeout,
 		Rate:        cfg.Limits.RPCRate,
 		Burst:       cfg.Limits.RPCMaxBurst,
-		Nodes:       func() int { return a.lan.NumAlive() },
+		Nodes:       a.nodes,
 		// A server passes on to the leader itself, and knows it from Raft.
 		FollowLeader: !cfg.Node.Server,
 	})
@@ -249,8 +249,18 @@ func (a *Agent) serveRPC(ctx context.Context) {
 	a.serve(ctx, "leader", a.server.leader.Run)
 }
 
+// A request's body may have minBody bytes, and more where values may be larger
+// than that; bodyRoom is for what is in it besides a value or a transaction.
+const (
+	minBody  = 1 << 20
+	bodyRoom = 256 << 10
+)
+
 func rpcLimits(l config.Limits) rpc.Limits {
-	return rpc.Limits{HandshakeTimeout: l.RPCHandshakeTimeout, MaxConnsPerClient: l.RPCMaxConnsPerClient}
+	return rpc.Limits{
+		HandshakeTimeout: l.RPCHandshakeTimeout, MaxConnsPerClient: l.RPCMaxConnsPerClient,
+		BodyBytes: max(minBody, max(l.KVMaxValueSize, l.TxnMaxReqLen)+bodyRoom),
+	}
 }
 
 func (a *Agent) apiConfig(cfg *config.Config) httpapi.Config {
@@ -270,15 +280,17 @@ func (a *Agent) apiConfig(cfg *config.Config) httpapi.Config {
 		Metrics:            a.metrics.memory,
 		Prometheus:         a.metrics.gatherer(),
 		Data: httpapi.Data{
-			Datacenter:       cfg.Node.Datacenter,
-			Node:             cfg.Node.Name,
-			DefaultQueryTime: cfg.Limits.DefaultQueryTime,
-			MaxQueryTime:     cfg.Limits.MaxQueryTime,
-			HoldTimeout:      cfg.Limits.RPCHoldTimeout,
-			KVMaxValueSize:   int64(cfg.Limits.KVMaxValueSize),
-			TxnMaxReqLen:     int64(cfg.Limits.TxnMaxReqLen),
-			NoCache:          !cfg.HTTP.UseCache,
-			NoCoordinates:    cfg.HTTP.DisableCoordinates,
+			Datacenter:        cfg.Node.Datacenter,
+			Node:              cfg.Node.Name,
+			DefaultQueryTime:  cfg.Limits.DefaultQueryTime,
+			MaxQueryTime:      cfg.Limits.MaxQueryTime,
+			HoldTimeout:       cfg.Limits.RPCHoldTimeout,
+			KVMaxValueSize:    int64(cfg.Limits.KVMaxValueSize),
+			TxnMaxReqLen:      int64(cfg.Limits.TxnMaxReqLen),
+			NoCache:           !cfg.HTTP.UseCache,
+			NoCoordinates:     cfg.HTTP.DisableCoordinates,
+			TranslateWAN:      cfg.HTTP.TranslateWAN,
+			DiscoveryMaxStale: cfg.HTTP.DiscoveryMaxStale,
 		},
 	}
 }
@@ -442,9 +454,8 @@ func (a *Agent) halt() {
 			}
 		}
 	}
-	if a.server != nil { // their connections are the RPC server's, which waits for them
-		a.server.snapshots.Close()
-		a.server.raft.Shutdown()
+	if a.server != nil {
+		a.server.stop()
 	}
 	a.life.tasks.Wait()
 	if a.conns != nil {

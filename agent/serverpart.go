@@ -35,50 +35,16 @@ func (a *Agent) openServer(cfg *config.Config) (err error) {
 		return err
 	}
 	s := &serverPart{}
-	address := netip.AddrPortFrom(cfg.Network.AdvertiseLAN, uint16(cfg.Ports.Server)).String()
-	rc := consensus.Config{
-		NodeID: a.nodeID, NodeName: cfg.Node.Name, Address: address,
-		FSM: machine,
-		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
-			return a.dialServer(ctx, cfg.Node.Datacenter, addr, rpc.ByteRaft)
-		},
-		Resolve: a.serverAddr,
-		Bootstrap: consensus.Bootstrap{
-			Alone: cfg.Server.Bootstrap || cfg.Node.Dev, Expect: cfg.Server.BootstrapExpect,
-			Servers: a.candidates,
-			Peers: func(ctx context.Context, addr string) (peers []string, err error) {
-				err = a.router.CallServer(ctx, cfg.Node.Datacenter, addr, "Status.Peers", &wire.DCSpecificRequest{}, &peers)
-				return peers, err
-			},
-		},
-		Settings:        raftSettings(cfg.Server.Raft),
-		Dev:             cfg.Node.Dev,
-		PreVoteDisabled: cfg.Server.Raft.PrevoteDisabled,
-		SegmentSize:     cfg.Server.Raft.SegmentSizeMB << 20,
-		RejoinAgeMax:    cfg.Join.ServerRejoinAgeMax,
-		Log:             a.log.Named("raft"),
-	}
-	if !cfg.Node.Dev {
-		rc.DataDir = cfg.Node.DataDir
-	}
-	if s.raft, err = consensus.New(rc); err != nil {
+	if s.raft, err = consensus.New(a.raftConfig(cfg, machine)); err != nil {
 		return err
 	}
-	lc := server.LeaderConfig{
-		Node: cfg.Node.Name, NodeID: a.nodeID, Datacenter: cfg.Node.Datacenter, Bootstrap: cfg.Server.Bootstrap,
-		LAN: a.lan, Events: server.PoolEvents(a.lan),
-		Raft: s.raft, State: machine.State,
-		Call: func(ctx context.Context, addr, method string, args, reply any) error {
-			return a.router.CallServer(ctx, cfg.Node.Datacenter, addr, method, args, reply)
-		},
-		Autopilot: autopilotConfig(cfg.Server.Autopilot),
-		Log:       a.log,
+	s.leader = server.NewLeader(a.leaderConfig(cfg, s.raft, machine))
+	tempDir := ""
+	if !cfg.Node.Dev {
+		tempDir = cfg.Node.DataDir
 	}
-	if a.wan != nil {
-		lc.WAN = a.wan
-	}
-	s.leader = server.NewLeader(lc)
 	s.snapshots = server.NewSnapshots(server.SnapshotConfig{
+		TempDir:    tempDir,
 		Datacenter: cfg.Node.Datacenter, NodeID: a.nodeID, Raft: s.raft,
 		Servers: a.serverAddrs,
 		Dial: func(ctx context.Context, dc, addr string) (net.Conn, error) {
@@ -102,12 +68,66 @@ func (a *Agent) openServer(cfg *config.Config) (err error) {
 		Snapshot: s.snapshots.Serve,
 	})
 	if err != nil {
-		s.snapshots.Close()
-		s.raft.Shutdown()
+		s.stop()
 		return err
 	}
 	a.server = s
 	return nil
+}
+
+// stop ends Raft and the exchange of snapshots at once. Their connections are
+// the RPC server's, which waits for them.
+func (s *serverPart) stop() {
+	s.snapshots.Close()
+	s.raft.Shutdown()
+}
+
+func (a *Agent) raftConfig(cfg *config.Config, machine *fsm.FSM) consensus.Config {
+	dc := cfg.Node.Datacenter
+	rc := consensus.Config{
+		NodeID: a.nodeID, NodeName: cfg.Node.Name,
+		Address: netip.AddrPortFrom(cfg.Network.AdvertiseLAN, uint16(cfg.Ports.Server)).String(),
+		FSM:     machine,
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return a.dialServer(ctx, dc, addr, rpc.ByteRaft)
+		},
+		Resolve: a.serverAddr,
+		Bootstrap: consensus.Bootstrap{
+			Alone: cfg.Server.Bootstrap || cfg.Node.Dev, Expect: cfg.Server.BootstrapExpect,
+			Servers: a.candidates,
+			Peers: func(ctx context.Context, addr string) (peers []string, err error) {
+				err = a.router.CallServer(ctx, dc, addr, "Status.Peers", &wire.DCSpecificRequest{}, &peers)
+				return peers, err
+			},
+		},
+		Settings:        raftSettings(cfg.Server.Raft),
+		Dev:             cfg.Node.Dev,
+		PreVoteDisabled: cfg.Server.Raft.PrevoteDisabled,
+		SegmentSize:     cfg.Server.Raft.SegmentSizeMB << 20,
+		RejoinAgeMax:    cfg.Join.ServerRejoinAgeMax,
+		Log:             a.log.Named("raft"),
+	}
+	if !cfg.Node.Dev {
+		rc.DataDir = cfg.Node.DataDir
+	}
+	return rc
+}
+
+func (a *Agent) leaderConfig(cfg *config.Config, node *consensus.Node, machine *fsm.FSM) server.LeaderConfig {
+	lc := server.LeaderConfig{
+		Node: cfg.Node.Name, NodeID: a.nodeID, Datacenter: cfg.Node.Datacenter, Bootstrap: cfg.Server.Bootstrap,
+		LAN: a.lan, Events: server.PoolEvents(a.lan),
+		Raft: node, State: machine.State,
+		Call: func(ctx context.Context, addr, method string, args, reply any) error {
+			return a.router.CallServer(ctx, cfg.Node.Datacenter, addr, method, args, reply)
+		},
+		Autopilot: autopilotConfig(cfg.Server.Autopilot),
+		Log:       a.log,
+	}
+	if a.wan != nil { // an interface that holds a nil pool would not be nil
+		lc.WAN = a.wan
+	}
+	return lc
 }
 
 func raftSettings(c config.Raft) consensus.Settings {

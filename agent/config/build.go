@@ -305,6 +305,8 @@ func (b *builder) http() HTTP {
 		EnableDebug:        b.flag("enable_debug", false),
 		UseCache:           b.flag("http_config.use_cache", true),
 		DisableCoordinates: b.flag("disable_coordinates", false),
+		TranslateWAN:       b.flag("translate_wan_addrs", false),
+		DiscoveryMaxStale:  b.duration("discovery_max_stale"),
 		RPCAuthKey:         b.rpcAuthKey(),
 	}
 }

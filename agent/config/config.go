@@ -220,6 +220,8 @@ type HTTP struct {
 	DisablePathFilter  bool
 	UseCache           bool // ?cached counts
 	DisableCoordinates bool
+	TranslateWAN       bool          // answers about other datacenters have WAN addresses
+	DiscoveryMaxStale  time.Duration // how old an answer of any server may be; 0 = the leader answers
 	EnableDebug        bool
 	// RPCAuthKey is rpc_auth_key: the key of the local RPC; required where a
 	// listener of it is not loopback or a unix socket.

@@ -35,7 +35,7 @@ serf_lan s
 serf_wan s
 serf_lan_allowed_cidrs l
 serf_wan_allowed_cidrs l
-translate_wan_addrs b later
+translate_wan_addrs b
 tagged_addresses m
 server_name s
 protocol i
@@ -221,7 +221,7 @@ autopilot.upgrade_version_tag s later
 session_ttl_min d
 default_query_time d
 max_query_time d
-discovery_max_stale d later
+discovery_max_stale d
 disable_coordinates b
 cache o later
 cache.entry_fetch_max_burst i

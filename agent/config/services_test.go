@@ -79,14 +79,14 @@ func TestServerSettings(t *testing.T) {
 	}
 	c, err = loadText(t, "a.json", `{"server":true,"performance":{"raft_multiplier":2},"raft_snapshot_threshold":1,"raft_trailing_logs":2,"raft_prevote_disabled":true,
 		"raft_logstore":{"backend":"wal","disable_log_cache":true,"wal":{"segment_size_mb":8}},"autopilot":{"cleanup_dead_servers":false,"min_quorum":3},
-		"session_ttl_min":"0s","limits":{"kv_max_value_size":1000000,"txn_max_req_len":5},"http_config":{"use_cache":false},"disable_coordinates":true}`)
+		"session_ttl_min":"0s","limits":{"kv_max_value_size":1000000,"txn_max_req_len":5},"http_config":{"use_cache":false},"disable_coordinates":true,"translate_wan_addrs":true,"discovery_max_stale":"5s"}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := c.Server
 	if s.Raft.Multiplier != 2 || s.Raft.SnapshotThreshold != 1 || !s.Raft.PrevoteDisabled || !s.Raft.DisableLogCache || s.Raft.SegmentSizeMB != 8 ||
 		s.Autopilot.CleanupDeadServers || s.Autopilot.MinQuorum != 3 || s.SessionTTLMin != 10*time.Second ||
-		c.Limits.TxnMaxReqLen != 1000000 || c.HTTP.UseCache || !c.HTTP.DisableCoordinates {
+		c.Limits.TxnMaxReqLen != 1000000 || c.HTTP.UseCache || !c.HTTP.DisableCoordinates || !c.HTTP.TranslateWAN || c.HTTP.DiscoveryMaxStale != 5*time.Second {
 		t.Errorf("%+v %+v", s, c.Limits)
 	}
 }

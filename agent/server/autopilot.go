@@ -93,11 +93,7 @@ func (p *pilot) KnownServers() map[raft.ServerID]*autopilot.Server {
 	if d, leads := p.l.leadsFor(); !leads || d >= p.l.cfg.Times.Forget {
 		return out
 	}
-	servers, _, err := p.l.cfg.Raft.Configuration()
-	if err != nil {
-		return out
-	}
-	for _, s := range servers.Servers {
+	for _, s := range p.l.cfg.Raft.Servers() {
 		if out[s.ID] == nil {
 			out[s.ID] = &autopilot.Server{
 				ID: s.ID, Name: string(s.ID), Address: s.Address, NodeStatus: autopilot.NodeAlive,

@@ -114,22 +114,6 @@ func (e *Endpoints) leader(_ context.Context, _ *wire.DCSpecificRequest, reply *
 	return nil
 }
 
-// Leader is the RPC address of the leader of the datacenter asked for, "" while
-// there is none.
-func (e *Endpoints) Leader(ctx context.Context, req *wire.DCSpecificRequest) (string, error) {
-	var leader string
-	err := e.Call(ctx, "Status.Leader", req, &leader)
-	return leader, err
-}
-
-// Peers are the RPC addresses ("ip:port") of the servers of a datacenter's Raft
-// configuration.
-func (e *Endpoints) Peers(ctx context.Context, req *wire.DCSpecificRequest) ([]string, error) {
-	peers := []string{}
-	err := e.Call(ctx, "Status.Peers", req, &peers)
-	return peers, err
-}
-
 // monitorIdle is how often a monitor looks whether its reader is still there
 // while nothing is logged.
 const monitorIdle = 30 * time.Second

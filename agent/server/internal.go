@@ -33,15 +33,10 @@ func (e *Endpoints) agentInfo(_ context.Context, _ *wire.DCSpecificRequest, repl
 // EventPrefix is put before a user's event name on the wire (wire.md, 5.5).
 const EventPrefix = "consul:event:"
 
+// eventFire sends a user event through the LAN pool. Its error names the limit
+// where the event is too large.
 func (e *Endpoints) eventFire(_ context.Context, req *wire.EventFireRequest, _ *wire.EventFireResponse) error {
 	return e.cfg.LAN.UserEvent(EventPrefix+req.Name, req.Payload, false)
-}
-
-// EventFire sends a user event through the LAN pool of the datacenter asked
-// for. Its error names the limit where the event is too large.
-func (e *Endpoints) EventFire(ctx context.Context, req *wire.EventFireRequest) (*wire.EventFireResponse, error) {
-	resp := &wire.EventFireResponse{}
-	return resp, e.Call(ctx, "Internal.EventFire", req, resp)
 }
 
 func (e *Endpoints) nodeInfo(s *state.Store, ws state.WatchSet, req *wire.NodeSpecificRequest, reply *wire.IndexedNodeDump) (uint64, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -74,8 +75,10 @@ func (p *pool) subscribe() (<-chan serf.Event, func()) {
 	return ch, func() {}
 }
 
-// set makes m what the pool says of its member, and tells those who listen.
+// set makes m what the pool says of its member, and tells those who listen. The
+// test may change m afterwards.
 func (p *pool) set(m serf.Member, e serf.EventType) {
+	m.Tags = maps.Clone(m.Tags)
 	p.mu.Lock()
 	p.members[m.Name] = m
 	p.mu.Unlock()
@@ -120,8 +123,8 @@ func serverMember(name, id, addr string) serf.Member {
 	return m
 }
 
-// node is a server without its listeners: Raft, the state, and the leader's part.
-type node struct {
+// raftServer is a server without its listeners: Raft, the state, and the leader's part.
+type raftServer struct {
 	*consensus.Node
 	fsm    *fsm.FSM
 	leader *server.Leader
@@ -131,25 +134,25 @@ type node struct {
 	log    *logBuffer
 }
 
-func (n *node) state() *state.Store { return n.fsm.State() }
+func (n *raftServer) state() *state.Store { return n.fsm.State() }
 
-// cluster is servers that share one pool and call each other without a network.
-type cluster struct {
+// raftCluster is servers that share one pool and call each other without a network.
+type raftCluster struct {
 	t   *testing.T
 	lan *pool
 
 	mu    sync.Mutex
-	nodes map[string]*node // by address
+	nodes map[string]*raftServer // by address
 }
 
-func newCluster(t *testing.T) *cluster {
-	return &cluster{t: t, lan: newPool(), nodes: map[string]*node{}}
+func newRaftCluster(t *testing.T) *raftCluster {
+	return &raftCluster{t: t, lan: newPool(), nodes: map[string]*raftServer{}}
 }
 
 var errGone = errors.New("nobody there")
 
 // call is what Status.* of a server answers.
-func (c *cluster) call(_ context.Context, addr, method string, _, reply any) error {
+func (c *raftCluster) call(_ context.Context, addr, method string, _, reply any) error {
 	c.mu.Lock()
 	n := c.nodes[addr]
 	c.mu.Unlock()
@@ -166,13 +169,13 @@ func (c *cluster) call(_ context.Context, addr, method string, _, reply any) err
 }
 
 // start starts a server. It is not a member before join.
-func (c *cluster) start(id string, change func(*consensus.Config, *server.LeaderConfig)) *node {
+func (c *raftCluster) start(id string, change func(*consensus.Config, *server.LeaderConfig)) *raftServer {
 	c.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	n := &node{ln: ln, id: id, addr: ln.Addr().String(), log: &logBuffer{}}
+	n := &raftServer{ln: ln, id: id, addr: ln.Addr().String(), log: &logBuffer{}}
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: n.log})
 	if n.fsm, err = fsm.New(log); err != nil {
 		c.t.Fatal(err)
@@ -230,7 +233,7 @@ func (c *cluster) start(id string, change func(*consensus.Config, *server.Leader
 	return n
 }
 
-func (c *cluster) stop(n *node) {
+func (c *raftCluster) stop(n *raftServer) {
 	c.mu.Lock()
 	delete(c.nodes, n.addr)
 	c.mu.Unlock()
@@ -238,13 +241,13 @@ func (c *cluster) stop(n *node) {
 	n.Shutdown()
 }
 
-func alone(cc *consensus.Config, lc *server.LeaderConfig) { cc.Bootstrap.Alone = true }
+func foundsAlone(cc *consensus.Config, lc *server.LeaderConfig) { cc.Bootstrap.Alone = true }
 
 // first starts a server that founds a cluster, as a member.
-func (c *cluster) first(change func(*consensus.Config, *server.LeaderConfig)) *node {
+func (c *raftCluster) first(change func(*consensus.Config, *server.LeaderConfig)) *raftServer {
 	c.t.Helper()
 	n := c.start("a", func(cc *consensus.Config, lc *server.LeaderConfig) {
-		alone(cc, lc)
+		foundsAlone(cc, lc)
 		if change != nil {
 			change(cc, lc)
 		}
@@ -255,11 +258,11 @@ func (c *cluster) first(change func(*consensus.Config, *server.LeaderConfig)) *n
 	return n
 }
 
-func (c *cluster) join(n *node) {
+func (c *raftCluster) join(n *raftServer) {
 	c.lan.set(serverMember("node-"+n.id, n.id, n.addr), serf.EventMemberJoin)
 }
 
-func (c *cluster) node(n *node, name string) *wire.Node {
+func (c *raftCluster) node(n *raftServer, name string) *wire.Node {
 	c.t.Helper()
 	_, out, err := n.state().Node(nil, name)
 	if err != nil {
@@ -268,7 +271,7 @@ func (c *cluster) node(n *node, name string) *wire.Node {
 	return out
 }
 
-func (c *cluster) health(n *node, name string) (status, output string) {
+func (c *raftCluster) health(n *raftServer, name string) (status, output string) {
 	c.t.Helper()
 	_, checks, err := n.state().NodeChecks(nil, name)
 	if err != nil {
@@ -282,7 +285,7 @@ func (c *cluster) health(n *node, name string) (status, output string) {
 	return "", ""
 }
 
-func (n *node) must(t *testing.T, typ fsm.MessageType, msg any) any {
+func (n *raftServer) must(t *testing.T, typ fsm.MessageType, msg any) any {
 	t.Helper()
 	answer, err := n.Apply(t.Context(), typ, msg)
 	if err != nil {

@@ -389,12 +389,8 @@ func (m *memberSync) addServer(ctx context.Context, member serf.Member) error {
 		}
 		return nil
 	}
-	servers, _, err := m.cfg.Raft.Configuration()
-	if err != nil {
-		return err
-	}
 	ours, listed := map[string]bool{}, false
-	for _, peer := range servers.Servers {
+	for _, peer := range m.cfg.Raft.Servers() {
 		ours[string(peer.Address)] = true
 		if string(peer.ID) == s.ID {
 			listed = true

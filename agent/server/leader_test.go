@@ -19,7 +19,7 @@ import (
 
 func TestMembersComeIntoTheCatalogOnceAndStayAsTheyAre(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	c.lan.set(client("web", "10.1.2.3"), serf.EventMemberJoin)
 	v6 := client("six", "2001:db8::1")
@@ -79,7 +79,7 @@ func TestMembersComeIntoTheCatalogOnceAndStayAsTheyAre(t *testing.T) {
 
 func TestAMemberFailsAndComesBack(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	m := client("web", "10.1.2.3")
 	c.lan.set(m, serf.EventMemberJoin)
@@ -132,19 +132,19 @@ func TestAMemberFailsAndComesBack(t *testing.T) {
 
 func TestAMemberThatLeftOrWasReapedGoesWithAllItHad(t *testing.T) {
 	t.Parallel()
-	for name, go1 := range map[string]func(*cluster, serf.Member){
-		"left": func(c *cluster, m serf.Member) {
+	for name, go1 := range map[string]func(*raftCluster, serf.Member){
+		"left": func(c *raftCluster, m serf.Member) {
 			m.Status = serf.StatusLeft
 			c.lan.set(m, serf.EventMemberLeave)
 		},
-		"reaped": func(c *cluster, m serf.Member) {
+		"reaped": func(c *raftCluster, m serf.Member) {
 			m.Status = serf.StatusFailed
 			c.lan.reap(m)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t)
+			c := newRaftCluster(t)
 			n := c.first(nil)
 			m := client("web", "10.1.2.3")
 			c.lan.set(m, serf.EventMemberJoin)
@@ -171,7 +171,7 @@ func TestAMemberThatLeftOrWasReapedGoesWithAllItHad(t *testing.T) {
 
 func TestTheLeaderNeverDeregistersItself(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(func(_ *consensus.Config, lc *server.LeaderConfig) { lc.Times.Forget = time.Millisecond })
 	m := serverMember("node-a", "a", n.addr)
 	m.Status = serf.StatusLeft
@@ -192,14 +192,14 @@ func TestTheLeaderNeverDeregistersItself(t *testing.T) {
 // have come up a moment ago.
 func TestANodeThatGossipDoesNotKnow(t *testing.T) {
 	t.Parallel()
-	register := func(n *node) {
+	register := func(n *raftServer) {
 		n.must(t, fsm.Register, &wire.RegisterRequest{
 			Node: "old", ID: "id-of-old", Address: "10.1.2.3",
 			Check: &wire.HealthCheck{CheckID: wire.SerfHealth, Name: "Serf Health Status", Status: "passing", Output: "Agent alive and reachable"},
 		})
 	}
 	t.Run("is critical", func(t *testing.T) {
-		c := newCluster(t)
+		c := newRaftCluster(t)
 		n := c.first(nil)
 		register(n)
 		eventually(t, "it is critical", func() bool { status, _ := c.health(n, "old"); return status == "critical" })
@@ -207,26 +207,26 @@ func TestANodeThatGossipDoesNotKnow(t *testing.T) {
 		eventually(t, "it is back", func() bool { status, _ := c.health(n, "old"); return status == "passing" })
 	})
 	t.Run("is forgotten", func(t *testing.T) {
-		c := newCluster(t)
+		c := newRaftCluster(t)
 		n := c.first(func(_ *consensus.Config, lc *server.LeaderConfig) { lc.Times.Forget = 100 * time.Millisecond })
 		register(n)
 		eventually(t, "it is gone", func() bool { return c.node(n, "old") == nil })
 	})
 }
 
-func (n *node) session(t *testing.T, id, ttl string) {
+func (n *raftServer) session(t *testing.T, id, ttl string) {
 	t.Helper()
 	n.must(t, fsm.Session, &wire.SessionRequest{Op: wire.SessionCreate, Session: wire.Session{ID: id, Node: "node-a", TTL: ttl}})
 }
 
-func (n *node) hasSession(id string) bool {
+func (n *raftServer) hasSession(id string) bool {
 	_, s, err := n.state().SessionGet(nil, id)
 	return err == nil && s != nil
 }
 
 func TestASessionEndsAfterTwiceItsTTL(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	ids := []string{}
 	for i := range 5 {
@@ -259,7 +259,7 @@ func TestASessionEndsAfterTwiceItsTTL(t *testing.T) {
 // one whose leader stopped leading is the next one's business.
 func TestANewLeaderKeepsTheTimeOfOldSessions(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	id := "00000000-0000-0000-0000-000000000001"
 	n.session(t, id, "50ms") // as a session_ttl_min of tests allows
@@ -270,7 +270,7 @@ func TestANewLeaderKeepsTheTimeOfOldSessions(t *testing.T) {
 
 func TestTombstonesAreCollected(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(func(_ *consensus.Config, lc *server.LeaderConfig) {
 		lc.Times.TombstoneTTL, lc.Times.TombstoneGrain = 50*time.Millisecond, 10*time.Millisecond
 	})
@@ -295,7 +295,7 @@ func TestTombstonesAreCollected(t *testing.T) {
 
 func TestCoordinatesAreWrittenInBatches(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c := newRaftCluster(t)
 	n := c.first(nil)
 	c.lan.set(client("web", "10.1.2.3"), serf.EventMemberJoin)
 	eventually(t, "it is there", func() bool { return c.node(n, "web") != nil })

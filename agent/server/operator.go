@@ -54,12 +54,9 @@ func (c *Cluster) RaftStats(_ context.Context, _ *wire.Empty, reply *wire.RaftSt
 }
 
 // RaftGetConfiguration is who is in the cluster. LastIndex is what autopilot last
-// saw, and is 0 where this server does not lead.
+// saw, and is 0 where this server does not lead. Index is 0: the library does not
+// tell, here as in the family's agents.
 func (c *Cluster) RaftGetConfiguration(_ context.Context, _ *wire.DCSpecificRequest, reply *wire.RaftConfiguration) error {
-	servers, index, err := c.raft.Configuration()
-	if err != nil {
-		return err
-	}
 	members := map[string]serf.Member{}
 	for _, m := range c.l.cfg.LAN.Members() {
 		if old, ok := members[m.Tags["id"]]; !ok || old.Status != serf.StatusAlive {
@@ -68,8 +65,8 @@ func (c *Cluster) RaftGetConfiguration(_ context.Context, _ *wire.DCSpecificRequ
 	}
 	state := c.l.autopilot.GetState()
 	_, leader := c.raft.Leader()
-	reply.Index, reply.Servers = index, []*wire.RaftServer{}
-	for _, s := range servers.Servers {
+	reply.Servers = []*wire.RaftServer{}
+	for _, s := range c.raft.Servers() {
 		out := &wire.RaftServer{
 			ID: string(s.ID), Node: "(unknown)", Address: string(s.Address), Leader: string(s.ID) == leader,
 			ProtocolVersion: "3", Voter: s.Suffrage == raft.Voter,
@@ -90,11 +87,7 @@ func (c *Cluster) RaftGetConfiguration(_ context.Context, _ *wire.DCSpecificRequ
 
 // RaftRemovePeerByAddress takes the server with this address out of the cluster.
 func (c *Cluster) RaftRemovePeerByAddress(ctx context.Context, req *wire.RaftRemovePeerRequest, _ *wire.Empty) error {
-	servers, _, err := c.raft.Configuration()
-	if err != nil {
-		return err
-	}
-	for _, s := range servers.Servers {
+	for _, s := range c.raft.Servers() {
 		if string(s.Address) == req.Address {
 			return c.remove(ctx, string(s.ID))
 		}

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/hashicorp/go-memdb"
 	"github.com/hashicorp/go-metrics"
 
 	"lictor/agent/server/state"
@@ -146,7 +145,7 @@ func (e *Endpoints) query(ctx context.Context, o *wire.QueryOptions, m *wire.Que
 	restored := false // the store of the run before was replaced
 	for {
 		s := e.cfg.State()
-		ws := memdb.NewWatchSet()
+		ws := state.NewWatchSet()
 		ws.Add(s.AbandonCh())
 		idx, err := run(s, ws)
 		if err != nil && err != errNothing {

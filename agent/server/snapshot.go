@@ -77,6 +77,13 @@ func (s *Snapshots) Close() {
 	s.tasks.Wait()
 }
 
+// Open is how many exchanges are going on.
+func (s *Snapshots) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // Times and sizes of an exchange.
 const (
 	snapshotRequestTime = 10 * time.Second // for the request

@@ -33,7 +33,12 @@ func startCluster(t *testing.T, c *harness.Cluster, n int) []*harness.Agent {
 	for _, a := range c.Agents() {
 		harness.Must(t, a.Ready())
 	}
-	servers := c.Agents()
+	var servers []*harness.Agent
+	for _, a := range c.Agents() {
+		if a.Server {
+			servers = append(servers, a)
+		}
+	}
 	_, err = leader(servers, nil)
 	harness.Must(t, err)
 	return servers
@@ -262,5 +267,38 @@ func TestCutOffLeaderGivesWay(t *testing.T) {
 		}
 		return err
 	}))
+	harness.Must(t, c.Healthy())
+}
+
+// A client agent that was cut off, and whose node was removed meanwhile, has its
+// services back in the catalog when the network heals.
+func TestCutOffClientRegistersAgain(t *testing.T) {
+	c := harness.NewNetwork(t, t.TempDir())
+	client := c.AddClient("c1")
+	servers := startCluster(t, c, 3)
+	harness.Must(t, c.WaitMembers())
+	if _, err := client.Do("PUT", "/v1/agent/service/register", []byte(`{"Name": "w", "Port": 1}`)); err != nil {
+		t.Fatal(err)
+	}
+	instances := func(want int) func() error {
+		return func() error {
+			var list []struct{ Node struct{ Node string } }
+			if err := servers[0].GetJSON("/v1/health/service/w?passing", &list); err != nil {
+				return err
+			}
+			if len(list) != want {
+				return fmt.Errorf("%d instances pass", len(list))
+			}
+			return nil
+		}
+	}
+	harness.Must(t, harness.Poll("the service", instances(1)))
+	harness.Must(t, c.Cut(client))
+	harness.Must(t, harness.Poll("the service to fail with its node", instances(0)))
+	if _, err := servers[0].Do("PUT", "/v1/catalog/deregister", []byte(`{"Node": "c1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	harness.Must(t, c.Heal(client))
+	harness.Must(t, harness.Poll("the service again", instances(1)))
 	harness.Must(t, c.Healthy())
 }

@@ -3,8 +3,6 @@ package harness
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -149,15 +147,4 @@ func (p *Probe) note(who, what string, faults []string, samples, rpcs int) {
 	if len(p.journal) < journalLines {
 		p.journal = append(p.journal, now+who+" "+what)
 	}
-}
-
-// Names are the sorted names of members that have a status.
-func Names(members map[string]string, status string) []string {
-	return slices.Sorted(func(yield func(string) bool) {
-		for name, s := range maps.All(members) {
-			if s == status && !yield(name) {
-				return
-			}
-		}
-	})
 }

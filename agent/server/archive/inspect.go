@@ -33,16 +33,7 @@ type KVDetails struct {
 	Filter string
 }
 
-// Inspect counts what is in the archive. kv may be nil.
-func (a *Archive) Inspect(kv *KVDetails) (*Report, error) {
-	state, err := a.State()
-	if err != nil {
-		return nil, err
-	}
-	return InspectState(state, kv)
-}
-
-// InspectState is Inspect for a state that is in no archive.
+// InspectState counts what is in a state. kv may be nil.
 func InspectState(state io.Reader, kv *KVDetails) (*Report, error) {
 	types, keys := map[string]*Stat{}, map[string]*Stat{}
 	add := func(to map[string]*Stat, name string, size int) {

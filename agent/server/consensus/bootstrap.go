@@ -13,7 +13,7 @@ import (
 // alone says whether this server is the only one that has a vote.
 func (n *Node) alone() bool {
 	voters := 0
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+	for _, s := range n.Servers() {
 		if s.Suffrage != raft.Voter {
 			continue
 		}

@@ -11,20 +11,14 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Configuration is who is in the cluster, and the index of the entry that says
-// so.
-func (n *Node) Configuration() (raft.Configuration, uint64, error) {
-	f := n.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return raft.Configuration{}, 0, err
-	}
-	return f.Configuration(), f.Index(), nil
-}
+// Servers are those of the cluster, as far as this server knows; none before
+// there is one.
+func (n *Node) Servers() []raft.Server { return n.raft.GetConfiguration().Configuration().Servers }
 
 // Peers are the addresses of the cluster's servers; none before there is one.
 func (n *Node) Peers() []string {
 	peers := []string{}
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+	for _, s := range n.Servers() {
 		peers = append(peers, string(s.Address))
 	}
 	return peers
@@ -41,13 +35,9 @@ func (n *Node) LastTerm() uint64 {
 
 // RemoveServer takes a server out of the cluster. Only the leader can.
 func (n *Node) RemoveServer(ctx context.Context, id string) error {
-	servers, index, err := n.Configuration()
-	if err != nil {
-		return err
-	}
-	for _, s := range servers.Servers {
+	for _, s := range n.Servers() {
 		if string(s.ID) == id {
-			return officeError(n.background(ctx, n.raft.RemoveServer(s.ID, index, enqueueTimeout)))
+			return officeError(n.background(ctx, n.raft.RemoveServer(s.ID, 0, enqueueTimeout)))
 		}
 	}
 	return ErrUnknownServer
@@ -60,11 +50,7 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	if id == "" {
 		return officeError(n.background(ctx, n.raft.LeadershipTransfer()))
 	}
-	servers, _, err := n.Configuration()
-	if err != nil {
-		return err
-	}
-	for _, s := range servers.Servers {
+	for _, s := range n.Servers() {
 		if string(s.ID) == id {
 			return officeError(n.background(ctx, n.raft.LeadershipTransferToServer(s.ID, s.Address)))
 		}
@@ -110,7 +96,7 @@ func (n *Node) AwaitRemoval(ctx context.Context) error {
 }
 
 func (n *Node) member() bool {
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+	for _, s := range n.Servers() {
 		if string(s.ID) == n.cfg.NodeID {
 			return true
 		}
@@ -143,9 +129,9 @@ func (n *Node) Snapshot(ctx context.Context) (*raft.SnapshotMeta, io.ReadCloser,
 // machine must be known to accept: Raft has no way back from one that it does
 // not. It returns when a majority has it. Only the leader can.
 func (n *Node) Restore(ctx context.Context, meta *raft.SnapshotMeta, r io.Reader) error {
-	// Raft looks at this before it begins, and panics after.
-	if !n.IsLeader() {
-		return officeError(raft.ErrNotLeader)
+	// Raft restores nothing while a change of the servers is not committed yet.
+	if err := n.Barrier(ctx); err != nil {
+		return err
 	}
 	done := make(chan error, 1)
 	go func() { done <- n.raft.Restore(meta, r, 0) }()

@@ -15,7 +15,9 @@ func newHandle() *codec.MsgpackHandle {
 	h.RawToString = true
 	h.WriteExt = true
 	h.MaxDepth = maxDepth
-	h.MaxInitLen = 1 << 10 // nothing is allocated for a length that was only declared
+	// What a length that was only declared can have allocated; a value below it is
+	// decoded without being copied again and again.
+	h.MaxInitLen = 1 << 20
 	h.Canonical = true     // equal content, equal bytes
 	h.ExplicitRelease = true
 	return h

@@ -196,53 +196,70 @@ func (f *FSM) Restore(src io.ReadCloser) error {
 
 // read fills an empty store from a snapshot.
 func read(src io.Reader, s *state.Store) error {
+	r := s.Restore()
+	defer r.Abort()
+	n, err := eachRecord(src, func(n uint64, t byte, body []byte) error {
+		if err := restore(r, t, body); err != nil {
+			return corrupt(n, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Commit(); err != nil {
+		return corrupt(n, err)
+	}
+	return nil
+}
+
+// eachRecord reads a snapshot and calls see for each record with its number,
+// type and body, which is see's until it returns. It has checked the whole
+// snapshot only when it returns without an error, and how many records there
+// were.
+func eachRecord(src io.Reader, see func(n uint64, t byte, body []byte) error) (n uint64, err error) {
 	in := bufio.NewReaderSize(src, 64<<10)
 	head := make([]byte, len(snapshotMagic)+1)
 	if _, err := io.ReadFull(in, head); err != nil {
-		return corrupt(0, err)
+		return 0, corrupt(0, err)
 	}
 	if string(head[:len(snapshotMagic)]) != snapshotMagic {
-		return fmt.Errorf("%w: it does not begin like one", ErrSnapshotCorrupt)
+		return 0, fmt.Errorf("%w: it does not begin like one", ErrSnapshotCorrupt)
 	}
 	if v := head[len(snapshotMagic)]; v != snapshotVersion {
-		return fmt.Errorf("%w: it is version %d, this server reads version %d", ErrSnapshotVersion, v, snapshotVersion)
+		return 0, fmt.Errorf("%w: it is version %d, this program reads version %d", ErrSnapshotVersion, v, snapshotVersion)
 	}
 	crc := crc32.Update(0, crcTable, head)
-	r := s.Restore()
-	defer r.Abort()
 	var body bytes.Buffer
-	for n := uint64(0); ; n++ {
+	for ; ; n++ {
 		t, err := in.ReadByte()
 		if err != nil {
-			return corrupt(n, err)
+			return n, corrupt(n, err)
 		}
 		length, err := binary.ReadUvarint(in)
 		if err != nil {
-			return corrupt(n, err)
+			return n, corrupt(n, err)
 		}
 		if length > maxRecord {
-			return corrupt(n, fmt.Errorf("a record of %d bytes", length))
+			return n, corrupt(n, fmt.Errorf("a record of %d bytes", length))
 		}
 		body.Reset()
 		if _, err := io.CopyN(&body, in, int64(length)); err != nil {
-			return corrupt(n, err)
+			return n, corrupt(n, err)
 		}
 		if t == recEnd {
 			if err := checkEnd(body.Bytes(), n, crc); err != nil {
-				return corrupt(n, err)
+				return n, corrupt(n, err)
 			}
 			if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-				return corrupt(n, errors.New("something follows the end"))
+				return n, corrupt(n, errors.New("something follows the end"))
 			}
-			if err := r.Commit(); err != nil {
-				return corrupt(n, err)
-			}
-			return nil
+			return n, nil
 		}
 		crc = crc32.Update(crc, crcTable, binary.AppendUvarint([]byte{t}, length))
 		crc = crc32.Update(crc, crcTable, body.Bytes())
-		if err := restore(r, t, body.Bytes()); err != nil {
-			return corrupt(n, err)
+		if err := see(n, t, body.Bytes()); err != nil {
+			return n, err
 		}
 	}
 }
