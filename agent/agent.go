@@ -175,6 +175,8 @@ func (a *Agent) Start(ctx context.Context) (err error) {
 		Rate:        cfg.Limits.RPCRate,
 		Burst:       cfg.Limits.RPCMaxBurst,
 		Nodes:       a.nodes,
+		// A server passes on to the leader itself, and knows it from Raft.
+		FollowLeader: !cfg.Node.Server,
 	})
 	if err := a.openPools(ctx, cfg); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/serf/serf"
 
@@ -116,7 +117,36 @@ func (a *Agent) RPC(ctx context.Context, method string, args, reply any) error {
 	if a.server != nil {
 		return a.server.endpoints.Call(ctx, method, args, reply)
 	}
-	return a.router.Call(ctx, a.cfg.Load().Node.Datacenter, method, args, reply)
+	dc := a.cfg.Load().Node.Datacenter
+	if wantsLeader(dc, method, args) {
+		return a.router.CallLeader(ctx, method, args, reply)
+	}
+	return a.router.Call(ctx, dc, method, args, reply)
+}
+
+// answeredAnywhere are the methods that every server answers, or passes on in its
+// own way, besides Status.*.
+var answeredAnywhere = map[string]bool{
+	"Catalog.ListDatacenters": true, "Coordinate.ListDatacenters": true,
+	"Internal.AgentInfo": true, "Internal.EventFire": true, "Internal.KeyringOperation": true,
+}
+
+// wantsLeader says whether the leader of dc has to answer a call: a write, and a
+// read that may not be stale. For another datacenter any server will do.
+func wantsLeader(dc, method string, args any) bool {
+	if answeredAnywhere[method] || strings.HasPrefix(method, "Status.") {
+		return false
+	}
+	if r, ok := args.(interface{ RequestDatacenter() string }); ok {
+		if to := r.RequestDatacenter(); to != "" && to != dc {
+			return false
+		}
+	}
+	if r, ok := args.(wire.ReadRequest); ok {
+		o := r.Options()
+		return !o.AllowStale || o.RequireConsistent
+	}
+	return true
 }
 
 // FireEvent sends a user event to a datacenter, "" for this agent's own, and

@@ -80,6 +80,10 @@ func (a *Agent) handleEvent(ev serf.Event) {
 			a.registry.SyncNow()
 		}
 	case serf.UserEvent:
+		if e.Name == server.NewLeaderEvent {
+			a.router.SetLeader(string(e.Payload))
+			return
+		}
 		name, ok := strings.CutPrefix(e.Name, server.EventPrefix)
 		if !ok {
 			return

@@ -238,8 +238,12 @@ func (s *Server) unknown(name string) error {
 	service, _, _ := strings.Cut(name, ".")
 	for known := range s.cfg.Table {
 		if strings.HasPrefix(known, service+".") {
-			return fmt.Errorf("rpc: can't find method %s", name)
+			return fmt.Errorf("rpc: %s %s", TextNoMethod, name)
 		}
 	}
 	return fmt.Errorf("rpc: can't find service %s", name)
 }
+
+// TextNoMethod is in the error of a server that does not have the method asked
+// for, of this family or of another; it is how a caller knows an older one.
+const TextNoMethod = "can't find method"

@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-metrics"
 	"golang.org/x/time/rate"
+
+	"lictor/rpc/wire"
 )
 
 // RouterOptions are a Router's; zero values take the defaults.
@@ -26,8 +28,12 @@ type RouterOptions struct {
 	// ReadOnly says which methods may be sent again after the connection was lost
 	// mid-call. nil: DefaultReadOnly.
 	ReadOnly func(method string) bool
-	// Nodes gives the cluster's size, which stretches Rebalance. nil: 0.
+	// Nodes gives the cluster's size, which stretches Rebalance and, as it is when
+	// the servers are set, says whether calls may go to the leader first. nil: 0.
 	Nodes func() int
+	// FollowLeader keeps asking the servers of the local datacenter which of them
+	// leads, for CallLeader.
+	FollowLeader bool
 }
 
 // readOnly are the methods that may run twice, besides Status.*: they read, or,
@@ -37,7 +43,8 @@ var readOnly = map[string]bool{
 	"Catalog.ListDatacenters": true, "Catalog.ListNodes": true, "Catalog.ListServices": true, "Catalog.ServiceList": true,
 	"Catalog.ServiceNodes": true, "Catalog.NodeServices": true, "Catalog.NodeServiceList": true,
 	"Health.ChecksInState": true, "Health.NodeChecks": true, "Health.ServiceChecks": true, "Health.ServiceNodes": true,
-	"KVS.Get": true, "KVS.List": true, "KVS.ListKeys": true,
+	"Health.ServiceNodesJSON": true,
+	"KVS.Get":                 true, "KVS.List": true, "KVS.ListKeys": true,
 	"Session.Get": true, "Session.List": true, "Session.NodeSessions": true, "Session.Renew": true,
 	"Txn.Read":          true,
 	"Coordinate.Update": true, "Coordinate.ListDatacenters": true, "Coordinate.ListNodes": true, "Coordinate.Node": true,
@@ -62,9 +69,14 @@ type Router struct {
 	log   hclog.Logger
 	hold  atomic.Int64
 	limit *rate.Limiter
+	ask   chan struct{} // the leader is to be asked for
 
-	mu      sync.Mutex // guards servers and known
+	mu      sync.Mutex // guards the fields below
 	servers map[string][]Target
+	// leader is the name of the server that is said to lead the local datacenter,
+	// "" for none. It is a hint: it may be wrong, or not be in the list.
+	leader string
+	many   bool // more than leaderNodes, when the servers were last set
 	// known are the datacenters that had servers and have none now: asked for,
 	// they are unreachable and not unknown.
 	known map[string]bool
@@ -83,7 +95,7 @@ func NewRouter(localDC string, pool *Pool, o RouterOptions) *Router {
 	}
 	r := &Router{
 		local: localDC, pool: pool, opts: o, log: o.Log,
-		limit: rate.NewLimiter(limitOf(o.Rate), o.Burst), servers: map[string][]Target{}, known: map[string]bool{},
+		limit: rate.NewLimiter(limitOf(o.Rate), o.Burst), ask: make(chan struct{}, 1), servers: map[string][]Target{}, known: map[string]bool{},
 	}
 	r.hold.Store(int64(o.HoldTimeout))
 	return r
@@ -112,6 +124,7 @@ func (r *Router) SetHoldTimeout(d time.Duration) {
 // SetServers replaces the list of dc; servers known before keep their place,
 // new ones are put at random places, so that clients spread over them.
 func (r *Router) SetServers(dc string, servers []Target) {
+	many := dc == r.local && r.opts.Nodes != nil && r.opts.Nodes() > leaderNodes
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var list []Target
@@ -123,6 +136,12 @@ func (r *Router) SetServers(dc string, servers []Target) {
 	for _, t := range servers {
 		if !slices.Contains(list, t) {
 			list = slices.Insert(list, rand.IntN(len(list)+1), t)
+		}
+	}
+	if dc == r.local {
+		r.many = many
+		if len(list) > len(r.servers[dc]) {
+			r.askLeader()
 		}
 	}
 	if len(list) > 0 {
@@ -168,6 +187,46 @@ func (r *Router) Datacenters() []string {
 	return dcs
 }
 
+// leaderNodes is the size of the cluster up to which CallLeader goes to the
+// leader first. Each agent that does so keeps a connection to it, and the leader
+// pays for their TLS state and keep-alives, and after an election for all their
+// handshakes at once: half a second of a core, and more in bigger clusters,
+// whose connections therefore stay spread over all servers.
+const leaderNodes = 512
+
+// SetLeader says which server leads the local datacenter, by its name; "" that
+// nobody knows. It may be wrong: the server that gets a call passes it on.
+func (r *Router) SetLeader(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leader = name
+}
+
+// askLeader has Run ask who leads.
+func (r *Router) askLeader() {
+	select {
+	case r.ask <- struct{}{}:
+	default:
+	}
+}
+
+// led returns the server that is said to lead and how many there are; false
+// where none is to be preferred.
+func (r *Router) led() (Target, int, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.many || r.leader == "" {
+		return Target{}, 0, false
+	}
+	list := r.servers[r.local]
+	for _, t := range list {
+		if t.Name == r.leader {
+			return t, len(list), true
+		}
+	}
+	return Target{}, 0, false
+}
+
 // pick returns the server in use and how many there are.
 func (r *Router) pick(dc string) (Target, int, error) {
 	r.mu.Lock()
@@ -184,12 +243,18 @@ func (r *Router) pick(dc string) (Target, int, error) {
 	return Target{}, 0, ErrNoPath
 }
 
-// failed moves a server that did not answer to the end of its list.
+// failed moves a server that did not answer to the end of its list. One that was
+// said to lead is not preferred again before somebody says so anew.
 func (r *Router) failed(dc string, t Target) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if list := r.servers[dc]; len(list) > 1 && list[0] == t {
-		r.servers[dc] = append(slices.Clone(list[1:]), t)
+	list := r.servers[dc]
+	if i := slices.Index(list, t); i >= 0 && len(list) > 1 {
+		r.servers[dc] = append(slices.Delete(slices.Clone(list), i, i+1), t)
+	}
+	if dc == r.local && t.Name == r.leader {
+		r.leader = ""
+		r.askLeader()
 	}
 }
 
@@ -216,7 +281,16 @@ func mayRetry(e RemoteError) bool {
 // twice, and after a pause when servers say that there is no leader yet. Each
 // known server is tried once, whatever the hold timeout.
 func (r *Router) Call(ctx context.Context, dc, method string, args, reply any) error {
-	return r.try(ctx, dc, method, func(ctx context.Context, t Target) error {
+	return r.try(ctx, dc, method, false, func(ctx context.Context, t Target) error {
+		return r.pool.Call(ctx, t, method, args, reply)
+	})
+}
+
+// CallLeader is Call for what the leader of the local datacenter must answer. It
+// goes to the leader first, where one is known and the cluster is not too big;
+// every other server would pass it on to there.
+func (r *Router) CallLeader(ctx context.Context, method string, args, reply any) error {
+	return r.try(ctx, r.local, method, true, func(ctx context.Context, t Target) error {
 		return r.pool.Call(ctx, t, method, args, reply)
 	})
 }
@@ -242,14 +316,14 @@ func (r *Router) target(dc, addr string) Target {
 
 // Stream is Call for a streaming method. Only the opening is tried again.
 func (r *Router) Stream(ctx context.Context, dc, method string, args any) (st *Stream, err error) {
-	err = r.try(ctx, dc, method, func(ctx context.Context, t Target) (err error) {
+	err = r.try(ctx, dc, method, false, func(ctx context.Context, t Target) (err error) {
 		st, err = r.pool.Stream(ctx, t, method, args)
 		return err
 	})
 	return st, err
 }
 
-func (r *Router) try(ctx context.Context, dc, method string, call func(context.Context, Target) error) error {
+func (r *Router) try(ctx context.Context, dc, method string, leader bool, call func(context.Context, Target) error) error {
 	if dc == "" {
 		dc = r.local
 	}
@@ -261,7 +335,16 @@ func (r *Router) try(ctx context.Context, dc, method string, call func(context.C
 	end := time.Now().Add(hold)
 	pause := hold / 16
 	for tried := 1; ; tried++ {
-		t, n, err := r.pick(dc)
+		var t Target
+		var n int
+		var err error
+		if leader {
+			t, n, leader = r.led()
+		}
+		if !leader {
+			t, n, err = r.pick(dc)
+		}
+		leader = false // once: one that fails is a server like the others
 		if errors.Is(err, ErrNoPath) {
 			return err
 		}
@@ -316,20 +399,56 @@ func (r *Router) gaveUp(dc string, err error) error {
 // (limits-and-defaults.md, section 4).
 const perNode = 15625 * time.Microsecond
 
+// askPause keeps a router whose leader does not answer from asking in a loop.
+const askPause = time.Second
+
 // Run moves to another, answering server from time to time, so that clients
-// spread over servers that came later; until ctx ends.
+// spread over servers that came later, and follows the leader; until ctx ends.
 func (r *Router) Run(ctx context.Context) error {
+	var move <-chan time.Time
 	for {
-		every := r.opts.Rebalance
-		if n := len(r.Servers(r.local)); n > 0 && r.opts.Nodes != nil {
-			every = max(every, time.Duration(r.opts.Nodes())*perNode/time.Duration(n))
+		if move == nil {
+			move = time.After(r.untilRebalance())
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(every + rand.N(every/2+1)):
+		case <-move:
+			move = nil
 			r.rebalance(ctx)
+			r.findLeader(ctx)
+		case <-r.ask:
+			r.findLeader(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(askPause):
+			}
 		}
+	}
+}
+
+// untilRebalance is how long the server in use stays.
+func (r *Router) untilRebalance() time.Duration {
+	every := r.opts.Rebalance
+	if n := len(r.Servers(r.local)); n > 0 && r.opts.Nodes != nil {
+		every = max(every, time.Duration(r.opts.Nodes())*perNode/time.Duration(n))
+	}
+	return every + rand.N(every/2+1)
+}
+
+// findLeader asks the server in use who leads. An answer that knows nobody
+// changes nothing: there is an election, whose end the members hear of.
+func (r *Router) findLeader(ctx context.Context) {
+	list := r.Servers(r.local)
+	if !r.opts.FollowLeader || len(list) < 2 {
+		return
+	}
+	var addr string
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	err := r.pool.Call(ctx, list[0], "Status.Leader", wire.DCSpecificRequest{Datacenter: r.local}, &addr)
+	if i := slices.IndexFunc(list, func(t Target) bool { return t.Addr == addr }); err == nil && i >= 0 {
+		r.SetLeader(list[i].Name)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -153,6 +154,9 @@ type API struct {
 	conns   *connLimit
 	members memberCache
 	cache   cache
+	// plainUntil is until when the servers are taken to know the family's methods
+	// alone; nil while they know ours.
+	plainUntil atomic.Pointer[time.Time]
 
 	mu     sync.Mutex // guards secure
 	secure map[*tls.Conn]*secureConn

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"lictor/agent/answers"
 	"lictor/rpc/wire"
 )
 
@@ -122,7 +123,7 @@ func BenchmarkEncode(b *testing.B) {
 	buf := []byte(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = appendInstances(buf[:0], list, false)
+		buf = answers.AppendInstances(buf[:0], list, false)
 	}
 	b.SetBytes(int64(len(buf)))
 }

@@ -113,8 +113,8 @@ func TestCacheOff(t *testing.T) {
 			}
 		}
 	}
-	if n, _ := a.cache.size(); n != 0 || f.count("Health.ServiceNodes") != 3 || f.count("Catalog.ListDatacenters") != 3 {
-		t.Errorf("%d entries, %d calls", n, f.count("Health.ServiceNodes"))
+	if n, _ := a.cache.size(); n != 0 || f.count("Health.ServiceNodesJSON") != 3 || f.count("Catalog.ListDatacenters") != 3 {
+		t.Errorf("%d entries, %d calls", n, f.count("Health.ServiceNodesJSON"))
 	}
 }
 
@@ -158,9 +158,9 @@ func TestCacheAgesAndRecovers(t *testing.T) {
 		if age, err := strconv.Atoi(serveOne(t, a, path).Header.Get("Age")); err != nil || age < 300 {
 			t.Errorf("it is %d s old", age)
 		}
-		before := f.count("Health.ServiceNodes")
+		before := f.count("Health.ServiceNodesJSON")
 		time.Sleep(10 * time.Minute)
-		if n := f.count("Health.ServiceNodes") - before; n > 25 || n < 5 {
+		if n := f.count("Health.ServiceNodesJSON") - before; n > 25 || n < 5 {
 			t.Errorf("%d tries in ten minutes", n)
 		}
 		fail(nil)

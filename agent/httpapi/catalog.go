@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"lictor/agent/answers"
 	"lictor/agent/decode"
 	"lictor/rpc/wire"
 )
@@ -76,7 +77,7 @@ func (a *API) catalogDatacenters(w http.ResponseWriter, r *request) error {
 			if err := a.cfg.Backend.RPC(ctx, "Catalog.ListDatacenters", req, &dcs); err != nil {
 				return nil, nil, rpcError(err)
 			}
-			return appendStrings(nil, dcs), &wire.QueryMeta{}, nil
+			return answers.AppendStrings(nil, dcs), &wire.QueryMeta{}, nil
 		},
 	}
 	if !req.UseCache {
@@ -99,13 +100,13 @@ func (a *API) catalogDatacenters(w http.ResponseWriter, r *request) error {
 func (a *API) catalogNodes(w http.ResponseWriter, r *request) error {
 	wan := a.translates(r.dc())
 	return answer(a, w, r, discovery, "Catalog.ListNodes", a.ofDatacenter(r), "", func(b []byte, reply *wire.IndexedNodes) []byte {
-		return appendList(b, wanAll(wan, reply.Nodes, wanNode), appendNode)
+		return answers.AppendList(b, wanAll(wan, reply.Nodes, wanNode), answers.AppendNode)
 	})
 }
 
 func (a *API) catalogServices(w http.ResponseWriter, r *request) error {
 	return answer(a, w, r, cacheable, "Catalog.ListServices", a.ofDatacenter(r), "", func(b []byte, reply *wire.IndexedServices) []byte {
-		return appendMap(b, reply.Services, `{}`, appendStrings)
+		return answers.AppendMap(b, reply.Services, `{}`, answers.AppendStrings)
 	})
 }
 
@@ -116,7 +117,7 @@ func (a *API) catalogService(w http.ResponseWriter, r *request) error {
 	}
 	wan := a.translates(req.Datacenter)
 	return answer(a, w, r, cacheable, "Catalog.ServiceNodes", req, "", func(b []byte, reply *wire.IndexedServiceNodes) []byte {
-		return appendList(b, wanAll(wan, reply.ServiceNodes, wanServiceNode), appendServiceNode)
+		return answers.AppendList(b, wanAll(wan, reply.ServiceNodes, wanServiceNode), answers.AppendServiceNode)
 	})
 }
 
@@ -127,7 +128,7 @@ func (a *API) catalogNode(w http.ResponseWriter, r *request) error {
 	}
 	wan := a.translates(req.Datacenter)
 	return answer(a, w, r, discovery, "Catalog.NodeServices", req, "", func(b []byte, reply *wire.IndexedNodeServices) []byte {
-		return appendNodeServices(b, wanNodeServices(wan, reply.NodeServices))
+		return answers.AppendNodeServices(b, wanNodeServices(wan, reply.NodeServices))
 	})
 }
 
@@ -143,6 +144,6 @@ func (a *API) catalogNodeServices(w http.ResponseWriter, r *request) error {
 		if wan {
 			list.Node, list.Services = wanNode(list.Node), wanAll(true, list.Services, wanService)
 		}
-		return appendNodeServiceList(b, &list)
+		return answers.AppendNodeServiceList(b, &list)
 	})
 }

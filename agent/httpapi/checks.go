@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"lictor/agent/answers"
 	"lictor/agent/checks"
 	"lictor/agent/decode"
 	"lictor/rpc/wire"
@@ -33,7 +34,7 @@ func (a *API) agentChecks(w http.ResponseWriter, r *request) error {
 			out[id] = c
 		}
 	}
-	a.writeAppended(w, r, func(b []byte) []byte { return appendMap(b, out, `{}`, appendCheck) })
+	a.writeAppended(w, r, func(b []byte) []byte { return answers.AppendMap(b, out, `{}`, answers.AppendCheck) })
 	return nil
 }
 

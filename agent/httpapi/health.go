@@ -1,8 +1,13 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
+	"strings"
+	"time"
 
+	"lictor/agent/answers"
+	"lictor/rpc"
 	"lictor/rpc/wire"
 )
 
@@ -14,7 +19,7 @@ const (
 )
 
 func appendIndexedChecks(b []byte, reply *wire.IndexedHealthChecks) []byte {
-	return appendChecks(b, reply.HealthChecks)
+	return answers.AppendChecks(b, reply.HealthChecks)
 }
 
 func (a *API) healthNode(w http.ResponseWriter, r *request) error {
@@ -55,8 +60,46 @@ func (a *API) healthService(w http.ResponseWriter, r *request) error {
 	if passing {
 		variant = "passing"
 	}
-	wan := a.translates(req.Datacenter)
-	return answer(a, w, r, cacheable, "Health.ServiceNodes", req, variant, func(b []byte, reply *wire.IndexedCheckServiceNodes) []byte {
-		return appendInstances(b, wanAll(wan, reply.Nodes, wanInstance), passing)
+	encode := func(b []byte, reply *wire.IndexedCheckServiceNodes) []byte {
+		return answers.AppendInstances(b, reply.Nodes, passing)
+	}
+	if req.Datacenter != "" && req.Datacenter != a.cfg.Data.Datacenter {
+		wan := a.translates(req.Datacenter)
+		return answer(a, w, r, cacheable, "Health.ServiceNodes", req, variant, func(b []byte, reply *wire.IndexedCheckServiceNodes) []byte {
+			reply.Nodes = wanAll(wan, reply.Nodes, wanInstance)
+			return encode(b, reply)
+		})
+	}
+	return a.answerBytes(w, r, cacheable, cachedRead{
+		method: "Health.ServiceNodes", req: req, variant: variant, refresh: true,
+		fetch: func(ctx context.Context, req wire.ReadRequest) ([]byte, *wire.QueryMeta, error) {
+			return a.serviceNodes(ctx, req.(*wire.ServiceSpecificRequest), passing, encode)
+		},
 	})
+}
+
+// plainFor is how long servers are asked with the family's methods alone after one
+// of them did not know another.
+const plainFor = time.Minute
+
+// serviceNodes is the answer to a request about the instances of a service: as the
+// servers have encoded it, or encoded here where they cannot.
+func (a *API) serviceNodes(ctx context.Context, req *wire.ServiceSpecificRequest, passing bool,
+	encode func([]byte, *wire.IndexedCheckServiceNodes) []byte) ([]byte, *wire.QueryMeta, error) {
+	if until := a.plainUntil.Load(); until == nil || time.Now().After(*until) {
+		reply, err := call[wire.EncodedAnswer](ctx, a, "Health.ServiceNodesJSON", &wire.ServiceNodesJSONRequest{ServiceSpecificRequest: *req, Passing: passing})
+		if err == nil {
+			return reply.Body, reply.Meta(), nil
+		}
+		if !strings.Contains(err.Error(), rpc.TextNoMethod) {
+			return nil, nil, err
+		}
+		until := time.Now().Add(plainFor)
+		a.plainUntil.Store(&until)
+	}
+	reply, err := call[wire.IndexedCheckServiceNodes](ctx, a, "Health.ServiceNodes", req)
+	if err != nil {
+		return nil, nil, err
+	}
+	return encode(nil, reply), reply.Meta(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"lictor/agent/answers"
 	"lictor/rpc/wire"
 )
 
@@ -48,7 +49,7 @@ func (a *API) kvGet(w http.ResponseWriter, r *request, key string) error {
 		writeRaw(w, reply.Entries[0].Value)
 		return nil
 	}
-	a.writeAppended(w, r, func(b []byte) []byte { return appendList(b, reply.Entries, appendDirEntry) })
+	a.writeAppended(w, r, func(b []byte) []byte { return answers.AppendList(b, reply.Entries, answers.AppendDirEntry) })
 	return nil
 }
 
@@ -76,7 +77,7 @@ func (a *API) kvKeys(w http.ResponseWriter, r *request, prefix string) error {
 	if len(reply.Keys) == 0 && prefix != "" {
 		return errNothing
 	}
-	a.writeAppended(w, r, func(b []byte) []byte { return appendStrings(b, reply.Keys) })
+	a.writeAppended(w, r, func(b []byte) []byte { return answers.AppendStrings(b, reply.Keys) })
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"lictor/agent/answers"
 	"lictor/rpc/wire"
 )
 
@@ -62,7 +63,7 @@ func (a *API) healthOf(s *wire.NodeService, all map[string]*wire.HealthCheck) lo
 }
 
 func appendLocalHealth(b []byte, h localHealth) []byte {
-	b = appendField(b, `{"AggregatedStatus":`, h.AggregatedStatus)
+	b = answers.AppendField(b, `{"AggregatedStatus":`, h.AggregatedStatus)
 	b = append(b, `,"Service":`...)
 	if h.Service == nil {
 		return append(b, `null,"Checks":null}`...)
@@ -72,7 +73,7 @@ func appendLocalHealth(b []byte, h localHealth) []byte {
 		panic(err) // texts and numbers always have a JSON form
 	}
 	b = append(b, service...)
-	b = appendChecks(append(b, `,"Checks":`...), h.Checks)
+	b = answers.AppendChecks(append(b, `,"Checks":`...), h.Checks)
 	return append(b, '}')
 }
 
@@ -138,7 +139,7 @@ func (a *API) localHealthByName(w http.ResponseWriter, r *request) error {
 		code, word = healthCode[total], total
 	}
 	if !reason(w, r, code, word) {
-		a.writeEncoded(w, r, code, appendList(nil, list, appendLocalHealth))
+		a.writeEncoded(w, r, code, answers.AppendList(nil, list, appendLocalHealth))
 	}
 	return nil
 }

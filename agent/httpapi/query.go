@@ -200,6 +200,24 @@ func answer[R any, P withMeta[R]](a *API, w http.ResponseWriter, r *request, kin
 	return nil
 }
 
+// answerBytes is answer for a read whose fetch returns the answer as it is.
+func (a *API) answerBytes(w http.ResponseWriter, r *request, kind readKind, read cachedRead) error {
+	if err := a.options(r, kind, read.req.Options()); err != nil {
+		return err
+	}
+	if read.req.Options().UseCache {
+		return a.answerCached(w, r, read)
+	}
+	body, m, err := read.fetch(r.Context(), read.req)
+	if err != nil {
+		unknownMeta(w.Header())
+		return err
+	}
+	setMeta(w.Header(), kind, m)
+	a.writeEncoded(w, r, http.StatusOK, body)
+	return nil
+}
+
 // write sends a write to the servers.
 func (a *API) write(r *request, method string, args, reply any) error {
 	return rpcError(a.cfg.Backend.RPC(r.Context(), method, args, reply))

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/serf/coordinate"
 	"github.com/hashicorp/serf/serf"
 
+	"lictor/agent/answers"
 	"lictor/agent/checks"
 	"lictor/agent/local"
 	"lictor/rpc/wire"
@@ -38,6 +39,7 @@ type servers struct {
 	unhealthy bool
 	archive   []byte // of the last restore
 
+	old   bool // they have the family's methods alone
 	calls map[string]int
 	args  map[string]any // of the last call of a method
 	err   error          // of every call
@@ -398,6 +400,12 @@ func (s *servers) doCatalog(method string, args, reply any) error {
 		}
 	case "Health.ServiceNodes":
 		reply.(*wire.IndexedCheckServiceNodes).Nodes = s.instances(args.(*wire.ServiceSpecificRequest).ServiceName)
+	case "Health.ServiceNodesJSON":
+		req := args.(*wire.ServiceNodesJSONRequest)
+		if s.old {
+			return errors.New("rpc error making call: rpc: can't find method Health.ServiceNodesJSON")
+		}
+		reply.(*wire.EncodedAnswer).Body = answers.AppendInstances(nil, s.instances(req.ServiceName), req.Passing)
 	case "Health.NodeChecks":
 		reply.(*wire.IndexedHealthChecks).HealthChecks = s.checks[args.(*wire.NodeSpecificRequest).Node]
 	case "Health.ServiceChecks", "Health.ChecksInState":

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"lictor/agent/answers"
 	"lictor/agent/checks"
 	"lictor/agent/local"
 	"lictor/rpc/wire"
@@ -60,7 +61,7 @@ type agentService struct {
 func (a *API) shownService(s *wire.NodeService) agentService {
 	out := agentService{
 		Kind: s.Kind, ID: s.ID, Service: s.Service, Tags: s.Tags, Meta: s.Meta, Port: s.Port, Address: s.Address, SocketPath: s.SocketPath,
-		TaggedAddresses: s.TaggedAddresses, Weights: weightsOf(s), EnableTagOverride: s.EnableTagOverride,
+		TaggedAddresses: s.TaggedAddresses, Weights: answers.WeightsOf(s), EnableTagOverride: s.EnableTagOverride,
 		CreateIndex: s.CreateIndex, ModifyIndex: s.ModifyIndex, Datacenter: a.cfg.Data.Datacenter, Locality: s.Locality,
 	}
 	if out.Tags == nil {

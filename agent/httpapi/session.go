@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"lictor/agent/answers"
 	"lictor/agent/decode"
 	"lictor/rpc/wire"
 )
@@ -135,7 +136,7 @@ func (a *API) sessionRenew(w http.ResponseWriter, r *request) error {
 }
 
 func appendSessions(b []byte, reply *wire.IndexedSessions) []byte {
-	return appendList(b, reply.Sessions, appendSession)
+	return answers.AppendList(b, reply.Sessions, answers.AppendSession)
 }
 
 func (a *API) sessionInfo(w http.ResponseWriter, r *request) error {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"lictor/agent/answers"
 	"lictor/agent/decode"
 	"lictor/rpc/wire"
 )
@@ -161,12 +162,12 @@ func (a *API) writeTxn(w http.ResponseWriter, r *request, reply *wire.TxnRespons
 	if len(reply.Errors) > 0 {
 		code = http.StatusConflict
 		b = append(b, `null,"Errors":`...)
-		b = appendList(b, reply.Errors, func(b []byte, e *wire.TxnError) []byte {
-			b = appendInt(b, `{"OpIndex":`, e.OpIndex)
-			return append(appendField(b, `,"What":`, e.What), '}')
+		b = answers.AppendList(b, reply.Errors, func(b []byte, e *wire.TxnError) []byte {
+			b = answers.AppendInt(b, `{"OpIndex":`, e.OpIndex)
+			return append(answers.AppendField(b, `,"What":`, e.What), '}')
 		})
 	} else {
-		b = appendList(b, reply.Results, appendTxnResult)
+		b = answers.AppendList(b, reply.Results, appendTxnResult)
 		b = append(b, `,"Errors":null`...)
 	}
 	if meta != nil {
@@ -178,13 +179,13 @@ func (a *API) writeTxn(w http.ResponseWriter, r *request, reply *wire.TxnRespons
 func appendTxnResult(b []byte, t *wire.TxnResult) []byte {
 	switch {
 	case t.KV != nil:
-		b = appendDirEntry(append(b, `{"KV":`...), t.KV)
+		b = answers.AppendDirEntry(append(b, `{"KV":`...), t.KV)
 	case t.Node != nil:
-		b = appendNode(append(b, `{"Node":`...), t.Node)
+		b = answers.AppendNode(append(b, `{"Node":`...), t.Node)
 	case t.Service != nil:
-		b = appendNodeService(append(b, `{"Service":`...), t.Service)
+		b = answers.AppendNodeService(append(b, `{"Service":`...), t.Service)
 	case t.Check != nil:
-		b = appendCheck(append(b, `{"Check":`...), t.Check)
+		b = answers.AppendCheck(append(b, `{"Check":`...), t.Check)
 	default:
 		b = append(b, '{')
 	}
@@ -193,12 +194,12 @@ func appendTxnResult(b []byte, t *wire.TxnResult) []byte {
 
 // appendMeta appends a reply's meta part for the answers that show it.
 func appendMeta(b []byte, m *wire.QueryMeta) []byte {
-	b = appendUint(b, `,"Index":`, m.Index)
+	b = answers.AppendUint(b, `,"Index":`, m.Index)
 	b = strconv.AppendInt(append(b, `,"LastContact":`...), int64(m.LastContact), 10)
 	b = strconv.AppendBool(append(b, `,"KnownLeader":`...), m.KnownLeader)
-	b = appendField(b, `,"ConsistencyLevel":`, m.ConsistencyLevel)
+	b = answers.AppendField(b, `,"ConsistencyLevel":`, m.ConsistencyLevel)
 	b = strconv.AppendBool(append(b, `,"NotModified":`...), m.NotModified)
-	b = appendInt(b, `,"Backend":`, m.Backend)
+	b = answers.AppendInt(b, `,"Backend":`, m.Backend)
 	b = strconv.AppendBool(append(b, `,"ResultsFilteredByACLs":`...), m.ResultsFilteredByACLs)
 	return b
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"lictor/agent/answers"
 	"lictor/rpc/wire"
 )
 
@@ -12,7 +13,7 @@ const uiNodePath = "/v1/internal/ui/node/"
 
 func (a *API) uiNodes(w http.ResponseWriter, r *request) error {
 	return answer(a, w, r, plain, "Internal.NodeDump", a.ofDatacenter(r), "", func(b []byte, reply *wire.IndexedNodeDump) []byte {
-		return appendList(b, reply.Dump, appendNodeInfo)
+		return answers.AppendList(b, reply.Dump, answers.AppendNodeInfo)
 	})
 }
 
@@ -28,7 +29,7 @@ func (a *API) uiNode(w http.ResponseWriter, r *request) error {
 	if len(reply.Dump) == 0 {
 		return errNothing
 	}
-	a.writeAppended(w, r, func(b []byte) []byte { return appendNodeInfo(b, reply.Dump[0]) })
+	a.writeAppended(w, r, func(b []byte) []byte { return answers.AppendNodeInfo(b, reply.Dump[0]) })
 	return nil
 }
 

@@ -126,7 +126,7 @@ func write[Req, Reply any, P datacenter[Req]](e *Endpoints, name string, access 
 func (e *Endpoints) Call(ctx context.Context, method string, args, reply any) error {
 	m, ok := e.methods[method]
 	if !ok || m.call == nil {
-		return fmt.Errorf("rpc: can't find method %s", method)
+		return fmt.Errorf("rpc: %s %s", rpc.TextNoMethod, method)
 	}
 	return m.call(ctx, args, reply)
 }

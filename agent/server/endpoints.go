@@ -69,13 +69,14 @@ type Config struct {
 	Info func() wire.NodeStatus
 }
 
-// Endpoints are the RPC methods of one server. They keep no state of their own
-// and are safe for concurrent use.
+// Endpoints are the RPC methods of one server. They keep no state of their own but
+// answers that may be given again, and are safe for concurrent use.
 type Endpoints struct {
 	cfg     Config
 	log     hclog.Logger
 	methods map[string]method
 	blocked atomic.Int64 // blocking queries that wait now
+	encoded encodedAnswers
 }
 
 // New makes the endpoints; it starts nothing.

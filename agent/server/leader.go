@@ -144,8 +144,9 @@ func (l *Leader) Restored() {
 	}
 }
 
-// newLeaderEvent tells the members who leads (wire.md, 5.5).
-const newLeaderEvent = "consul:new-leader"
+// NewLeaderEvent is the name of the Serf event that tells the members who leads;
+// its payload is the leader's name (wire.md, 5.5).
+const NewLeaderEvent = "consul:new-leader"
 
 // lead does the duties until ctx ends or the state is replaced.
 func (l *Leader) lead(ctx context.Context) {
@@ -154,7 +155,7 @@ func (l *Leader) lead(ctx context.Context) {
 	l.log.Info("this server leads now", "node", l.cfg.Node)
 	l.began(time.Now())
 	defer l.began(time.Time{})
-	if err := l.cfg.LAN.UserEvent(newLeaderEvent, []byte(l.cfg.Node), false); err != nil {
+	if err := l.cfg.LAN.UserEvent(NewLeaderEvent, []byte(l.cfg.Node), false); err != nil {
 		l.log.Warn("could not tell the members who leads", "error", err)
 	}
 	if err := l.seedAutopilot(ctx); err != nil && ctx.Err() == nil {

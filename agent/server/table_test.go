@@ -52,10 +52,11 @@ var want = map[string]rpc.Access{
 	"Catalog.NodeServices":    agents,
 	"Catalog.NodeServiceList": agents,
 
-	"Health.ChecksInState": agents,
-	"Health.NodeChecks":    agents,
-	"Health.ServiceChecks": agents,
-	"Health.ServiceNodes":  agents,
+	"Health.ChecksInState":    agents,
+	"Health.NodeChecks":       agents,
+	"Health.ServiceChecks":    agents,
+	"Health.ServiceNodes":     agents,
+	"Health.ServiceNodesJSON": agents,
 
 	"KVS.Apply":    agents,
 	"KVS.Get":      agents,

@@ -285,6 +285,20 @@ type IndexedCheckServiceNodes struct {
 	QueryMeta
 }
 
+// ServiceNodesJSONRequest is Health.ServiceNodesJSON: a request for
+// Health.ServiceNodes, and what only the HTTP API has besides.
+type ServiceNodesJSONRequest struct {
+	ServiceSpecificRequest
+	Passing bool // only instances whose checks all pass
+}
+
+// EncodedAnswer is the reply of a method that answers with the JSON of the HTTP
+// API. Body may be shared and must not be changed.
+type EncodedAnswer struct {
+	Body []byte
+	QueryMeta
+}
+
 // IndexedNodeDump is the reply of Internal.NodeInfo and Internal.NodeDump.
 type IndexedNodeDump struct {
 	Dump         []*NodeInfo
