@@ -161,5 +161,5 @@ func fingerprints(line string) []string {
 
 // impatient has an agent give up an RPC that cannot work sooner than by default.
 func impatient(a *harness.Agent) {
-	a.Set(keys{"performance": keys{"rpc_hold_timeout": "2s", "leave_drain_time": "100ms"}})
+	a.Set(keys{"performance": keys{"rpc_hold_timeout": "500ms", "leave_drain_time": "100ms"}})
 }

@@ -79,77 +79,75 @@ func hostileAgent(t *testing.T, encrypted bool, more ...keys) (*harness.Cluster,
 	return c, a
 }
 
-func TestHostileInputs(t *testing.T) {
+func TestHostileInputsInTheClear(t *testing.T) { hostileInputs(t, false) }
+func TestHostileInputsEncrypted(t *testing.T)  { hostileInputs(t, true) }
+
+func hostileInputs(t *testing.T, encrypted bool) {
 	t.Parallel()
-	for _, encrypted := range []bool{false, true} {
-		t.Run(fmt.Sprintf("encrypted=%t", encrypted), func(t *testing.T) {
-			t.Parallel()
-			_, a := hostileAgent(t, encrypted)
-			must(t, a.RPC()) // warm, so that the figures below are of a running agent
-			var heap int64
-			poll(t, "the heap figure", func() (err error) { heap, err = a.HeapBytes(); return err })
-			_, vm, err := a.RSS()
+	_, a := hostileAgent(t, encrypted)
+	must(t, a.RPC()) // warm, so that the figures below are of a running agent
+	var heap int64
+	poll(t, "the heap figure", func() (err error) { heap, err = a.HeapBytes(); return err })
+	_, vm, err := a.RSS()
+	must(t, err)
+	most := int64(vmMost)
+	if harness.Race {
+		most *= raceFactor
+	}
+	pid := a.Pid()
+	before := held(t, a)
+	rows := slices.Concat(gossipRows(!encrypted), rpcRows(encrypted), localRows(encrypted), apiRows())
+	var slow sync.WaitGroup
+	for _, row := range rows {
+		if row.slow {
+			slow.Go(func() { attack(t, a, row) })
+		}
+	}
+	for _, row := range rows {
+		if row.slow {
+			continue
+		}
+		t.Run(row.name, func(t *testing.T) {
+			attack(t, a, row)
+			if _, err := a.Get("/v1/agent/self"); err != nil {
+				t.Fatalf("the agent does not answer any more: %v", err)
+			}
+			_, v, err := a.RSS()
 			must(t, err)
-			most := int64(vmMost)
-			if harness.Race {
-				most *= raceFactor
-			}
-			pid := a.Pid()
-			before := held(t, a)
-			rows := slices.Concat(gossipRows(), rpcRows(encrypted), localRows(encrypted), apiRows())
-			var slow sync.WaitGroup
-			for _, row := range rows {
-				if row.slow {
-					slow.Go(func() { attack(t, a, row) })
-				}
-			}
-			for _, row := range rows {
-				if row.slow {
-					continue
-				}
-				t.Run(row.name, func(t *testing.T) {
-					attack(t, a, row)
-					if _, err := a.Get("/v1/agent/self"); err != nil {
-						t.Fatalf("the agent does not answer any more: %v", err)
-					}
-					_, v, err := a.RSS()
-					must(t, err)
-					t.Logf("the address space has grown by %d MiB", (v-vm)>>20)
-					if v > vm+most {
-						t.Errorf("the address space is %d MiB, it was %d MiB", v>>20, vm>>20)
-					}
-				})
-			}
-			slow.Wait()
-			if a.Pid() != pid || pid == 0 {
-				t.Error("the process is not the one that was started")
-			}
-			poll(t, "the heap to be as small as before", func() error {
-				if _, err := a.Get("/debug/pprof/heap?gc=1"); err != nil {
-					return err
-				}
-				h, err := a.HeapBytes()
-				if err == nil && h > heap+heapMost {
-					err = fmt.Errorf("it is %d MiB, it was %d MiB", h>>20, heap>>20)
-				}
-				return err
-			})
-			poll(t, "files and goroutines to be as many as before", func() error {
-				now := held(t, a)
-				if now.files > before.files || now.goroutines > before.goroutines {
-					return fmt.Errorf("they are %+v, they were %+v", now, before)
-				}
-				return nil
-			})
-			members, err := a.Members(false)
-			must(t, err)
-			if len(members) != 1 {
-				t.Errorf("strangers have become members: %v", members)
-			}
-			if status, err := a.Stop(sigterm); err != nil || status != 1 {
-				t.Errorf("stop: status %d, %v", status, err)
+			t.Logf("the address space has grown by %d MiB", (v-vm)>>20)
+			if v > vm+most {
+				t.Errorf("the address space is %d MiB, it was %d MiB", v>>20, vm>>20)
 			}
 		})
+	}
+	slow.Wait()
+	if a.Pid() != pid || pid == 0 {
+		t.Error("the process is not the one that was started")
+	}
+	poll(t, "the heap to be as small as before", func() error {
+		if _, err := a.Get("/debug/pprof/heap?gc=1"); err != nil {
+			return err
+		}
+		h, err := a.HeapBytes()
+		if err == nil && h > heap+heapMost {
+			err = fmt.Errorf("it is %d MiB, it was %d MiB", h>>20, heap>>20)
+		}
+		return err
+	})
+	poll(t, "files and goroutines to be as many as before", func() error {
+		now := held(t, a)
+		if now.files > before.files || now.goroutines > before.goroutines {
+			return fmt.Errorf("they are %+v, they were %+v", now, before)
+		}
+		return nil
+	})
+	members, err := a.Members(false)
+	must(t, err)
+	if len(members) != 1 {
+		t.Errorf("strangers have become members: %v", members)
+	}
+	if status, err := a.Stop(sigterm); err != nil || status != 1 {
+		t.Errorf("stop: status %d, %v", status, err)
 	}
 }
 

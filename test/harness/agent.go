@@ -215,7 +215,9 @@ func (a *Agent) Launch(args ...string) error {
 	return nil
 }
 
-// cleanEnv is the environment without what would steer lictor.
+// cleanEnv is the environment without what would steer lictor. A program with the
+// race detector sleeps before it exits, by default for a second: every command
+// would.
 func cleanEnv() []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -223,7 +225,7 @@ func cleanEnv() []string {
 			env = append(env, kv)
 		}
 	}
-	return append(env, "GORACE=halt_on_error=0")
+	return append(env, "GORACE=halt_on_error=0 atexit_sleep_ms=20")
 }
 
 func (a *Agent) process() *process {
