@@ -219,15 +219,18 @@ func TestEveryReadBlocks(t *testing.T) {
 		return &wire.ServiceSpecificRequest{ServiceName: service, QueryOptions: o}
 	}
 	for method, req := range map[string]func(wire.QueryOptions) any{
-		"Catalog.ListNodes":        dc,
-		"Catalog.ListServices":     dc,
-		"Catalog.ServiceList":      dc,
-		"Catalog.ServiceNodes":     ofService,
-		"Catalog.NodeServices":     onNode,
-		"Catalog.NodeServiceList":  onNode,
-		"Health.NodeChecks":        onNode,
-		"Health.ServiceChecks":     ofService,
-		"Health.ServiceNodes":      ofService,
+		"Catalog.ListNodes":       dc,
+		"Catalog.ListServices":    dc,
+		"Catalog.ServiceList":     dc,
+		"Catalog.ServiceNodes":    ofService,
+		"Catalog.NodeServices":    onNode,
+		"Catalog.NodeServiceList": onNode,
+		"Health.NodeChecks":       onNode,
+		"Health.ServiceChecks":    ofService,
+		"Health.ServiceNodes":     ofService,
+		"Health.ServiceNodesJSON": func(o wire.QueryOptions) any {
+			return &wire.ServiceNodesJSONRequest{ServiceSpecificRequest: wire.ServiceSpecificRequest{ServiceName: service, QueryOptions: o}}
+		},
 		"Internal.NodeInfo":        onNode,
 		"Internal.NodeDump":        dc,
 		"Internal.CatalogOverview": dc,
@@ -283,6 +286,8 @@ func readAny(t *testing.T, e *server.Endpoints, method string, req any) uint64 {
 		reply = &wire.IndexedNodeServiceList{}
 	case "Health.ServiceNodes", "Internal.ServiceDump":
 		reply = &wire.IndexedCheckServiceNodes{}
+	case "Health.ServiceNodesJSON":
+		reply = &wire.EncodedAnswer{}
 	case "Internal.NodeInfo", "Internal.NodeDump":
 		reply = &wire.IndexedNodeDump{}
 	case "Internal.CatalogOverview":
