@@ -10,6 +10,11 @@ import (
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
 
+// maxInit is how much of a declared length is allocated at once: a value that is
+// longer is copied for each such piece of it. The scanner has seen all of a
+// message before it is decoded, so what is declared is there.
+const maxInit = 1 << 20
+
 // newHandle is the dialect of the wire: old raw forms only, times in their
 // binary form, strings for raw values without a type.
 func newHandle() *codec.MsgpackHandle {
@@ -18,7 +23,7 @@ func newHandle() *codec.MsgpackHandle {
 	h.WriteExt = false
 	h.TimeNotBuiltin = true
 	h.MaxDepth = maxDepth + 4
-	h.MaxInitLen = 1 << 10
+	h.MaxInitLen = maxInit
 	h.MapType = reflect.TypeOf(map[string]any(nil))
 	h.ExplicitRelease = true
 	return h

@@ -10,13 +10,17 @@ import (
 // maxDepth bounds how deep a body may be nested.
 const maxDepth = 32
 
+// maxInit is how much of a length that was only declared is allocated at once. A
+// value that is longer is copied for each such piece of it.
+const maxInit = 1 << 20
+
 func newHandle() *codec.MsgpackHandle {
 	h := &codec.MsgpackHandle{}
 	h.RawToString = true
 	h.WriteExt = true
 	h.MaxDepth = maxDepth
-	h.MaxInitLen = 1 << 10 // nothing is allocated for a length that was only declared
-	h.Canonical = true     // equal content, equal bytes
+	h.MaxInitLen = maxInit
+	h.Canonical = true // equal content, equal bytes
 	h.ExplicitRelease = true
 	return h
 }
