@@ -10,11 +10,10 @@ import (
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
 
-// maxInitLen is how much room the decoder makes for a declared length at once.
-// It is no defence here: a scanner has compared every length with the bytes that
-// have come. Below the length of a value the decoder grows by this much at a time,
-// and copies each time: 400 KiB took 40 ms with 1 KiB.
-const maxInitLen = 1 << 20
+// maxInit is how much of a declared length is allocated at once: a value that is
+// longer is copied for each such piece of it. The scanner has seen all of a
+// message before it is decoded, so what is declared is there.
+const maxInit = 1 << 20
 
 // newHandle is the dialect of the wire: old raw forms only, times in their
 // binary form, strings for raw values without a type.
@@ -24,7 +23,7 @@ func newHandle() *codec.MsgpackHandle {
 	h.WriteExt = false
 	h.TimeNotBuiltin = true
 	h.MaxDepth = maxDepth + 4
-	h.MaxInitLen = maxInitLen
+	h.MaxInitLen = maxInit
 	h.MapType = reflect.TypeOf(map[string]any(nil))
 	h.ExplicitRelease = true
 	return h

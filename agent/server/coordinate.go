@@ -24,13 +24,20 @@ func (e *Endpoints) coordinateMethods() []method {
 
 var (
 	errNoCoordinate  = errors.New("Must provide coordinate (Coord)")
+	errLongNames     = errors.New("Node, Segment and Partition of a coordinate are too long")
 	errBadCoordinate = errors.New("invalid coordinate (Coord): it must have 8 dimensions, and no value that is NaN or infinite")
 )
+
+// maxCoordinateNames bounds the names in one coordinate: many of them are written
+// as one log entry.
+const maxCoordinateNames = 4 << 10 // bytes
 
 func checkCoordinate(req *wire.CoordinateUpdateRequest) error {
 	switch {
 	case req.Node == "":
 		return errNoNode
+	case len(req.Node)+len(req.Segment)+len(req.Partition) > maxCoordinateNames:
+		return errLongNames
 	case req.Coord == nil:
 		return errNoCoordinate
 	case !req.Coord.IsValid() || len(req.Coord.Vec) != int(coordinate.DefaultConfig().Dimensionality):

@@ -3,6 +3,7 @@ package server_test
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/serf/coordinate"
@@ -20,9 +21,10 @@ func TestCoordinates(t *testing.T) {
 	short.Vec = short.Vec[:3]
 	const invalid = "invalid coordinate (Coord): it must have 8 dimensions, and no value that is NaN or infinite"
 	for want, req := range map[string]*wire.CoordinateUpdateRequest{
-		"Must provide node":               {Coord: good()},
-		"Must provide coordinate (Coord)": {Node: "n1"},
-		invalid:                           {Node: "n1", Coord: nan},
+		"Must provide node":                                        {Coord: good()},
+		"Must provide coordinate (Coord)":                          {Node: "n1"},
+		"Node, Segment and Partition of a coordinate are too long": {Node: "n1", Segment: strings.Repeat("x", 4<<10), Coord: good()},
+		invalid: {Node: "n1", Coord: nan},
 		"Invalid Node: it must not contain control characters": {Node: "\x00", Coord: good()},
 	} {
 		refused(t, e, "Coordinate.Update", req, want)

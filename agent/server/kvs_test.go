@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -182,5 +183,23 @@ func BenchmarkHealthServiceNodes(b *testing.B) {
 		if err := e.Call(b.Context(), "Health.ServiceNodes", req, &reply); err != nil || len(reply.Nodes) != 50 {
 			b.Fatal(err, len(reply.Nodes))
 		}
+	}
+}
+
+// A value is not copied over and over while it is read from the network and from
+// the log.
+func TestLargeValuesAreReadInOnePiece(t *testing.T) {
+	c := &cluster{}
+	n := startNode(t, c, "a", options{})
+	c.lead(n.raft)
+	req := &wire.KVSRequest{Op: wire.KVSet, DirEnt: wire.DirEntry{Key: "a", Value: bytes.Repeat([]byte("x"), 512<<10)}}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := n.pool.Call(testContext(t), n.target, "KVS.Apply", req, nil); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 32 {
+		t.Errorf("writing 512 KiB allocated %d MiB", mib)
 	}
 }

@@ -14,13 +14,29 @@ import (
 func (e *Endpoints) txnMethods() []method {
 	reads := read(e, "Txn.Read", data, nil, e.txnRead)
 	return []method{
-		write(e, "Txn.Apply", data, nil, e.txnApply),
+		write(e, "Txn.Apply", data, checkTxn, e.txnApply),
 		unary("Txn.Read", data, func(ctx context.Context, in *wire.TxnReadRequest, reply *wire.TxnReadResponse) error {
+			if err := checkOps(in.Ops); err != nil {
+				return err
+			}
 			req := *in
 			req.MinQueryIndex = 0 // it watches nothing and so cannot block
 			return reads.call(ctx, &req, reply)
 		}),
 	}
+}
+
+// maxTxnOps is how many operations a transaction may have: each may list all
+// keys, and the servers do all of one transaction before anything else.
+const maxTxnOps = 128
+
+func checkTxn(req *wire.TxnRequest) error { return checkOps(req.Ops) }
+
+func checkOps(ops []*wire.TxnOp) error {
+	if len(ops) > maxTxnOps {
+		return fmt.Errorf("Transaction contains too many operations (%d > %d)", len(ops), maxTxnOps)
+	}
+	return nil
 }
 
 // txnApply answers a transaction that fails with its errors in the reply. What a

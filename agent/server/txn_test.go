@@ -6,6 +6,21 @@ import (
 	"lictor/rpc/wire"
 )
 
+func TestTxnHasABoundForItsOperations(t *testing.T) {
+	e, r := alone(t)
+	ops := make([]*wire.TxnOp, 129)
+	for i := range ops {
+		ops[i] = &wire.TxnOp{KV: &wire.TxnKVOp{Verb: wire.KVGetTree}}
+	}
+	const want = "Transaction contains too many operations (129 > 128)"
+	refused(t, e, "Txn.Apply", &wire.TxnRequest{Ops: ops}, want)
+	refused(t, e, "Txn.Read", &wire.TxnReadRequest{Ops: ops}, want)
+	if r.applies != 0 {
+		t.Error("it is in the log")
+	}
+	call[wire.TxnResponse](t, e, "Txn.Apply", &wire.TxnRequest{Ops: ops[:128]})
+}
+
 func TestTxn(t *testing.T) {
 	e, r := alone(t)
 	kv := func(verb wire.KVOp, key, value string) *wire.TxnOp {

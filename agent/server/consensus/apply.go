@@ -19,6 +19,9 @@ const (
 	enqueueTimeout = 30 * time.Second
 	barrierTimeout = 2 * time.Minute
 	bigEntry       = 1 << 20
+	// maxEntry is what raft-wal reads back, less room for what Raft puts around an
+	// entry. It writes more than that and then takes it for damage.
+	maxEntry = 64<<20 - 64<<10
 )
 
 // Apply has the cluster agree on a command and applies it. It returns what the
@@ -38,6 +41,9 @@ func (n *Node) Apply(ctx context.Context, t fsm.MessageType, msg any) (any, erro
 }
 
 func (n *Node) apply(ctx context.Context, entry []byte) (any, error) {
+	if len(entry) > maxEntry {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEntryTooLarge, len(entry), maxEntry)
+	}
 	if len(entry) > bigEntry {
 		n.log.Warn("a large command holds up the others", "bytes", len(entry))
 	}

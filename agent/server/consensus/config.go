@@ -112,6 +112,8 @@ var (
 	ErrRestored = raft.ErrAbortedByRestore
 	// ErrShutdown: the node has stopped.
 	ErrShutdown = raft.ErrRaftShutdown
+	// ErrEntryTooLarge: a command that the log could not hold. Nothing was done.
+	ErrEntryTooLarge = errors.New("command too large for the log")
 	// ErrUnknownServer: the Raft configuration has no such server.
 	ErrUnknownServer = errors.New("no such server in the Raft configuration")
 )

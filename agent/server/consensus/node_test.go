@@ -89,6 +89,28 @@ func TestAServerTakesUpWhatIsOnItsDisk(t *testing.T) {
 	}
 }
 
+// What the log takes it can read back: the largest command that is agreed on, and
+// nothing above it.
+func TestACommandThatTheLogCouldNotHoldIsRefused(t *testing.T) {
+	t.Parallel()
+	nw, dir := newNetwork(t), t.TempDir()
+	s := nw.start("a", dir, alone)
+	leader(t, s)
+	const most = 64<<20 - 64<<10
+	if _, err := s.ApplyBytes(t.Context(), make([]byte, most+1)); !errors.Is(err, consensus.ErrEntryTooLarge) {
+		t.Errorf("a larger one: %v", err)
+	}
+	if _, err := s.ApplyBytes(t.Context(), make([]byte, most)); err != nil {
+		t.Error(err)
+	}
+	nw.stop(s)
+	s = nw.start("a", dir, alone)
+	leader(t, s)
+	if got := s.fsm.all(); len(got) != 1 || len(got[0]) != most {
+		t.Errorf("%d commands came back", len(got))
+	}
+}
+
 func TestThreeServersFoundAClusterTogether(t *testing.T) {
 	t.Parallel()
 	nw := newNetwork(t)

@@ -10,14 +10,16 @@ import (
 // maxDepth bounds how deep a body may be nested.
 const maxDepth = 32
 
+// maxInit is how much of a length that was only declared is allocated at once. A
+// value that is longer is copied for each such piece of it.
+const maxInit = 1 << 20
+
 func newHandle() *codec.MsgpackHandle {
 	h := &codec.MsgpackHandle{}
 	h.RawToString = true
 	h.WriteExt = true
 	h.MaxDepth = maxDepth
-	// What a length that was only declared can have allocated; a value below it is
-	// decoded without being copied again and again.
-	h.MaxInitLen = 1 << 20
+	h.MaxInitLen = maxInit
 	h.Canonical = true // equal content, equal bytes
 	h.ExplicitRelease = true
 	return h

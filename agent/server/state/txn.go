@@ -32,6 +32,12 @@ func (s *Store) TxnRO(ops []*wire.TxnOp) (uint64, []*wire.TxnResult, []*wire.Txn
 	return idx, results, nil
 }
 
+// maxTxnResults bounds what a transaction lists: more could not be sent anywhere,
+// and would be put together on every server.
+const maxTxnResults = 1 << 20
+
+var errTooManyResults = fmt.Errorf("the results of the transaction are more than %d", maxTxnResults)
+
 var errReadOnly = errors.New("a transaction that only reads cannot write")
 
 func (w *Write) do(idx uint64, ops []*wire.TxnOp, readOnly bool) ([]*wire.TxnResult, []*wire.TxnError) {
@@ -46,6 +52,9 @@ func (w *Write) do(idx uint64, ops []*wire.TxnOp, readOnly bool) ([]*wire.TxnRes
 		if err != nil {
 			errs = append(errs, &wire.TxnError{OpIndex: i, What: err.Error()})
 			continue
+		}
+		if len(results)+len(got) > maxTxnResults {
+			return nil, append(errs, &wire.TxnError{OpIndex: i, What: errTooManyResults.Error()})
 		}
 		results = append(results, got...)
 	}

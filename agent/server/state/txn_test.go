@@ -3,6 +3,7 @@ package state_test
 import (
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"testing"
 
 	"lictor/agent/server/state"
@@ -197,5 +198,25 @@ func TestTxnIsAtomic(t *testing.T) {
 	}
 	if _, e, _ := s.KVSGet(nil, "new"); e == nil || e.CreateIndex != 101 {
 		t.Errorf("%+v", e)
+	}
+}
+
+func TestTxnBoundsItsResults(t *testing.T) {
+	s := newStore(t)
+	for i := range uint64(8193) {
+		if err := s.KVSSet(i+1, &wire.DirEntry{Key: strconv.FormatUint(i, 10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ops := []*wire.TxnOp{{KV: &wire.TxnKVOp{Verb: wire.KVSet, DirEnt: wire.DirEntry{Key: "new"}}}}
+	for range 128 {
+		ops = append(ops, &wire.TxnOp{KV: &wire.TxnKVOp{Verb: wire.KVGetTree}})
+	}
+	results, errs := s.TxnRW(9000, ops)
+	if results != nil || len(errs) != 1 || errs[0].OpIndex != 128 {
+		t.Errorf("%d results, errors %+v", len(results), errs)
+	}
+	if _, e, _ := s.KVSGet(nil, "new"); e != nil {
+		t.Error("it was done all the same")
 	}
 }
