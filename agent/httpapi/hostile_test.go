@@ -83,6 +83,9 @@ func TestOddPaths(t *testing.T) {
 	var targets []target
 	var blocked []string
 	for _, row := range open.table() {
+		if strings.HasPrefix(row.path, "/v1/acl/") && row.path != "/v1/acl/token/" {
+			continue // one of those that answer that there is no such thing is enough
+		}
 		for _, m := range row.methods {
 			if name := strings.HasSuffix(row.path, "/"); name {
 				targets = append(targets, target{m, row.path + "x", true})

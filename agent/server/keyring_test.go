@@ -25,7 +25,6 @@ func openPool(t *testing.T, kind gossip.Kind, ip string) *gossip.Pool {
 		Tags:                map[string]string{"role": "consul", "dc": "dc1", "id": "id-s1", "port": "8300", "vsn": "2", "build": "1.0.0:x"},
 		Bind:                netip.AddrPortFrom(netip.MustParseAddr(ip), 8301),
 		LeavePropagateDelay: time.Millisecond,
-		Timers:              gossip.Timers{GossipInterval: 5 * time.Millisecond},
 		Keyring:             gossip.KeyringConfig{Key: keyA, VerifyIncoming: true, VerifyOutgoing: true},
 	})
 	if err != nil {
