@@ -56,7 +56,7 @@ func (s *State) newCheck(d *checks.Definition, kept *keptState) (*check, error) 
 		Node: s.cfg.Node.Node, Datacenter: s.cfg.Node.Datacenter, Registry: s, RPC: s.cfg.RPC,
 	}
 	if kept != nil {
-		hc.Status, hc.Output, o.FirstTTL = kept.Status, kept.Output, time.Until(time.Unix(kept.Expires, 0))
+		hc.Status, hc.Output, o.FirstTTL = kept.Status, kept.Output, min(time.Until(time.Unix(kept.Expires, 0)), d.TTL)
 	}
 	if hc.Status == wire.HealthCritical {
 		e.critical = time.Now()

@@ -93,6 +93,31 @@ func TestFilesOfTheFamilyAreRead(t *testing.T) {
 	}
 }
 
+// A report counts for one TTL at the most, whatever the clock or the definition
+// was when it came.
+func TestTTLStateCountsForOneTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		with := func(ttl time.Duration) *local.State {
+			return newState(t, local.Config{DataDir: dir, Checks: []*checks.Definition{{Name: "n", TTL: ttl}}})
+		}
+		must(t, with(time.Hour).UpdateTTL("n", "passing", "ok"))
+		s := with(20 * time.Second)
+		stop := start(t, s)
+		defer stop()
+		time.Sleep(19 * time.Second)
+		synctest.Wait()
+		if hc := s.Checks()["n"]; hc.Status != "passing" {
+			t.Errorf("%+v", hc)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if hc := s.Checks()["n"]; hc.Status != "critical" {
+			t.Errorf("%+v", hc)
+		}
+	})
+}
+
 func TestTTLStateCountsUntilItExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
