@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"maps"
 	"net/netip"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"lictor/agent/local"
 	"lictor/agent/server"
 	"lictor/agent/watches"
+	"lictor/rpc"
 	"lictor/rpc/wire"
 	"lictor/tlsutil"
 	"lictor/version"
@@ -55,6 +57,7 @@ func (a *Agent) newRegistry(cfg *config.Config) (*local.State, error) {
 			Meta:            nodeMeta(cfg),
 		},
 		RPC:               servers{a},
+		Unanswered:        unanswered,
 		Log:               a.log.Named("local"),
 		Nodes:             a.nodes,
 		AllowScripts:      cfg.Health.EnableScripts,
@@ -95,6 +98,16 @@ type servers struct{ a *Agent }
 // Call implements local.RPC.
 func (s servers) Call(ctx context.Context, method string, args, reply any) error {
 	return s.a.RPC(ctx, method, args, reply)
+}
+
+// unanswered says whether an error is that no server has looked at a call.
+func unanswered(err error) bool {
+	for _, e := range []error{context.DeadlineExceeded, rpc.ErrNoServers, rpc.ErrNoLeader, rpc.ErrRateLimited, rpc.ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return rpc.NotSent(err) || strings.Contains(err.Error(), rpc.ErrNoLeader.Error()) // as another server says it
 }
 
 // newWatches makes the set of watches, which ask this agent's own HTTP API

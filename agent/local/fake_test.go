@@ -174,3 +174,19 @@ func (c *refusing) Call(ctx context.Context, method string, args, reply any) err
 	}
 	return c.catalog.Call(ctx, method, args, reply)
 }
+
+// picky does not take one service.
+type picky struct {
+	*catalog
+	bad string
+	err error
+}
+
+func (c *picky) Call(ctx context.Context, method string, args, reply any) error {
+	var bad string
+	c.with(func() { bad = c.bad })
+	if req, ok := args.(*wire.RegisterRequest); ok && req.Service != nil && req.Service.ID == bad {
+		return c.err
+	}
+	return c.catalog.Call(ctx, method, args, reply)
+}

@@ -134,8 +134,8 @@ func (s *Service) Validate() error {
 		return fmt.Errorf("Invalid service ID: %q is the one by which servers are registered", wire.ConsulService)
 	}
 	for _, text := range []string{s.ID, s.Service} {
-		if strings.ContainsRune(text, 0) {
-			return errors.New("Invalid service name: it holds a NUL")
+		if !checks.Plain(text) {
+			return errors.New("Invalid service name: it holds a control character")
 		}
 	}
 	if ip := net.ParseIP(s.Address); ip != nil && ip.IsUnspecified() {
@@ -158,6 +158,9 @@ func (s *Service) Validate() error {
 	for _, d := range s.Checks {
 		if d.Status != "" && !checks.ValidStatus(d.Status) {
 			return errors.New("Status for checks must 'passing', 'warning', 'critical'")
+		}
+		if !checks.Plain(d.ID) {
+			return errors.New("Invalid check: its id holds a control character")
 		}
 		if err := d.Validate(); err != nil {
 			return fmt.Errorf("Invalid check: %w", err)

@@ -65,10 +65,13 @@ func TestServiceRefused(t *testing.T) {
 	}
 	meta, _ := json.Marshal(big)
 	for text, want := range map[string]string{
-		`{}`:                               "Missing service name",
-		`{"name":"consul"}`:                "Invalid service ID",
-		`{"name":"a","address":"::"}`:      "Invalid service address",
-		`{"name":"a","address":"0.0.0.0"}`: "Invalid service address",
+		`{}`:                         "Missing service name",
+		`{"name":"a\nb"}`:            "Invalid service name",
+		`{"name":"a","id":"\u007f"}`: "Invalid service name",
+		`{"name":"a","check":{"ttl":"1s","checkid":"\t"}}`: "Invalid check: its id",
+		`{"name":"consul"}`:                                 "Invalid service ID",
+		`{"name":"a","address":"::"}`:                       "Invalid service address",
+		`{"name":"a","address":"0.0.0.0"}`:                  "Invalid service address",
 		`{"name":"a","socket_path":"/x","port":1}`:          "socket_path excludes",
 		`{"name":"a","weights":{"passing":0}}`:              "Invalid Weights: Passing",
 		`{"name":"a","weights":{"warning":70000}}`:          "Invalid Weights: Warning",

@@ -63,7 +63,10 @@ type Config struct {
 	Node    wire.Node // as it is to be in the catalog, indexes aside
 	DataDir string    // "": nothing is kept
 	RPC     RPC
-	Log     hclog.Logger
+	// Unanswered says whether an error of RPC is that no server has looked at the
+	// call, so that the next one would end the same way. nil: none is.
+	Unanswered func(error) bool
+	Log        hclog.Logger
 	// Nodes is the size of the cluster, which stretches the interval. nil: 1.
 	Nodes func() int
 	// TLS makes the client side of checks' connections. nil: the system's CAs.
@@ -136,6 +139,9 @@ func New(cfg Config) (*State, error) {
 	}
 	if cfg.Nodes == nil {
 		cfg.Nodes = func() int { return 1 }
+	}
+	if cfg.Unanswered == nil {
+		cfg.Unanswered = func(error) bool { return false }
 	}
 	s := &State{
 		cfg: cfg, log: cfg.Log, node: cfg.Node, discard: cfg.DiscardOutput,

@@ -72,6 +72,7 @@ func TestRefusals(t *testing.T) {
 		{s.RegisterCheck(&checks.Definition{Name: "d", DockerContainer: "c", Args: []string{"true"}, Interval: time.Hour}), local.ErrScriptsDisabled, ""},
 		{s.RegisterCheck(&checks.Definition{TTL: 1}), local.ErrInvalid, "Missing check name"},
 		{s.RegisterCheck(&checks.Definition{Name: "a", TTL: 1, Status: "ok"}), local.ErrInvalid, "Bad check status"},
+		{s.RegisterCheck(&checks.Definition{Name: "a\n", TTL: 1}), local.ErrInvalid, "Invalid check: its id holds a control character"},
 		{s.RegisterCheck(&checks.Definition{Name: "a"}), local.ErrInvalid, "Invalid check: TTL must be > 0"},
 		{s.RegisterCheck(&checks.Definition{Name: "a", TTL: 1, ServiceID: "zz"}), local.ErrUnknownService, `ServiceID "zz" does not exist`},
 		{s.DeregisterService("web"), local.ErrUnknownService, `Unknown service ID "web". Ensure that the service ID is passed, not the service name.`},

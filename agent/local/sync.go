@@ -191,15 +191,36 @@ func (s *State) compareChecksLocked(remote []*wire.HealthCheck) {
 	}
 }
 
-// push sends what is not in sync. The first error that another try may mend
-// ends it; a refusal is logged and not tried again before the next comparison.
+// push sends what is not in sync, and returns the first error that another try may
+// mend. One thing that the servers do not take does not hold up the others; that
+// nobody answers does. A refusal is logged and not tried again before the next
+// comparison.
 func (s *State) push(ctx context.Context) error {
+	f := failures{unanswered: s.cfg.Unanswered}
 	for _, step := range []func(context.Context) error{s.pushGone, s.pushServices, s.pushChecks, s.pushNode} {
-		if err := step(ctx); err != nil {
-			return err
+		if f.stop(ctx, step(ctx)) {
+			break
 		}
 	}
-	return nil
+	return f.first
+}
+
+// failures is what went wrong with one thing after the other.
+type failures struct {
+	unanswered func(error) bool
+	first      error
+}
+
+// stop notes an error, nil for none, and says whether the next thing need not be
+// tried.
+func (f *failures) stop(ctx context.Context, err error) bool {
+	if err == nil {
+		return false
+	}
+	if f.first == nil {
+		f.first = err
+	}
+	return ctx.Err() != nil || f.unanswered(err)
 }
 
 // refused says whether trying again would change nothing.
@@ -211,9 +232,13 @@ func (s *State) pushGone(ctx context.Context) error {
 	s.mu.Lock()
 	services, gone := maps.Clone(s.goneServices), maps.Clone(s.goneChecks)
 	s.mu.Unlock()
+	f := failures{unanswered: s.cfg.Unanswered}
 	for _, id := range slices.Sorted(maps.Keys(services)) {
 		if err := s.deregisterRemote(ctx, services[id], id, ""); err != nil {
-			return err
+			if f.stop(ctx, err) {
+				return f.first
+			}
+			continue
 		}
 		s.mu.Lock()
 		delete(s.goneServices, id)
@@ -227,13 +252,16 @@ func (s *State) pushGone(ctx context.Context) error {
 	}
 	for _, id := range slices.Sorted(maps.Keys(gone)) {
 		if err := s.deregisterRemote(ctx, gone[id].token, "", id); err != nil {
-			return err
+			if f.stop(ctx, err) {
+				return f.first
+			}
+			continue
 		}
 		s.mu.Lock()
 		delete(s.goneChecks, id)
 		s.mu.Unlock()
 	}
-	return nil
+	return f.first
 }
 
 func (s *State) deregisterRemote(ctx context.Context, token, service, check string) error {
@@ -290,6 +318,7 @@ func (s *State) pushServices(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	slices.Sort(ids)
+	f := failures{unanswered: s.cfg.Unanswered}
 	for _, id := range ids {
 		s.mu.Lock()
 		e := s.services[id]
@@ -319,11 +348,14 @@ func (s *State) pushServices(ctx context.Context) error {
 			}
 		})
 		if err != nil {
-			return err
+			if f.stop(ctx, err) {
+				return f.first
+			}
+			continue
 		}
 		s.log.Debug("registered", "service", id)
 	}
-	return nil
+	return f.first
 }
 
 // sentLocked marks a check as the servers have it, if it has not changed since,
@@ -349,6 +381,7 @@ func (s *State) pushChecks(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	slices.Sort(ids)
+	f := failures{unanswered: s.cfg.Unanswered}
 	for _, id := range ids {
 		s.mu.Lock()
 		e := s.checks[id]
@@ -361,11 +394,14 @@ func (s *State) pushChecks(ctx context.Context) error {
 		req.Check = &hc
 		s.mu.Unlock()
 		if err := s.registerRemote(ctx, req, func() { e.sentLocked(sent) }); err != nil {
-			return err
+			if f.stop(ctx, err) {
+				return f.first
+			}
+			continue
 		}
 		s.log.Debug("registered", "check", id)
 	}
-	return nil
+	return f.first
 }
 
 // pushNode tells what the node is when nothing else did.

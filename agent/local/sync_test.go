@@ -228,6 +228,35 @@ func TestRefusedIsNotTriedAgainAtOnce(t *testing.T) {
 	})
 }
 
+// What the servers do not take is tried again, and holds nothing else up; where
+// nobody answers nothing else is tried.
+func TestOneBadRegistrationDoesNotHoldUpTheOthers(t *testing.T) {
+	nobody := errors.New("nobody answers")
+	for err, want := range map[error]bool{errors.New("message over the size limit"): true, nobody: false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &picky{newCatalog(), "a", err}
+			s := newState(t, local.Config{
+				RPC: c, Services: []*local.Service{service("a"), service("b")},
+				Unanswered: func(err error) bool { return errors.Is(err, nobody) },
+			})
+			must(t, s.RegisterCheck(&checks.Definition{Name: "n", TTL: time.Hour}))
+			stop := start(t, s)
+			defer stop()
+			synctest.Wait()
+			got := c.writes()
+			if all := slices.Equal(got, []string{"+node", "+service b", "+check n"}); all != want {
+				t.Errorf("%v: writes %q", err, got)
+			}
+			c.with(func() { c.bad = "" })
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got := c.writes(); !slices.Contains(got, "+service a") {
+				t.Errorf("%v: it was not tried again: %q", err, got)
+			}
+		})
+	}
+}
+
 func TestTokensGoWithTheirRegistrations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCatalog()
