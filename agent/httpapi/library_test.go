@@ -482,6 +482,11 @@ func TestLibrarySnapshot(t *testing.T) {
 	c, f := library(t, Config{})
 	big := bytes.Repeat([]byte("archive "), 1<<18) // 2 MiB: far above the limit of other bodies
 	must(t, c.Snapshot().Restore(nil, bytes.NewReader(big)))
+	f.servers.mu.Lock()
+	if n := f.servers.unclosed; n != 0 {
+		t.Errorf("%d restores hold on to their connection", n)
+	}
+	f.servers.mu.Unlock()
 	r, meta, err := c.Snapshot().Save(&api.QueryOptions{AllowStale: true, Datacenter: "dc2"})
 	must(t, err)
 	defer r.Close()

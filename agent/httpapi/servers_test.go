@@ -38,6 +38,7 @@ type servers struct {
 	autopilot wire.AutopilotConfig
 	unhealthy bool
 	archive   []byte // of the last restore
+	unclosed  int    // restores whose answer was not closed
 
 	old   bool // they have the family's methods alone
 	calls map[string]int
@@ -514,7 +515,20 @@ func (s *servers) Snapshot(_ context.Context, req *wire.SnapshotRequest, in io.R
 		return nil, nil, errors.New("failed to decompress snapshot: gzip: invalid header")
 	}
 	s.archive = b
-	return &wire.QueryMeta{}, nil, nil
+	s.unclosed++
+	return &wire.QueryMeta{}, restored{s}, nil
+}
+
+// restored is what a restore returns: nothing to read, and to be closed.
+type restored struct{ s *servers }
+
+func (restored) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (r restored) Close() error {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.s.unclosed--
+	return nil
 }
 
 // registry is what an agent registered, in memory.

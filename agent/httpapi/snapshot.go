@@ -15,8 +15,12 @@ func (a *API) snapshot(w http.ResponseWriter, r *request) error {
 	if r.Method == http.MethodPut {
 		req.Op = wire.SnapshotRestore
 		body := &pacedBody{body: r.Body, rc: http.NewResponseController(w), timeout: a.cfg.StallTimeout}
-		_, _, err := a.cfg.Backend.Snapshot(r.Context(), req, body)
-		return empty(w, rpcError(err))
+		_, nothing, err := a.cfg.Backend.Snapshot(r.Context(), req, body)
+		if err != nil {
+			return rpcError(err)
+		}
+		nothing.Close() // it holds the connection to the server that has restored
+		return empty(w, nil)
 	}
 	var o wire.QueryOptions
 	if err := a.options(r, plain, &o); err != nil {
