@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/go-bexpr"
 	"github.com/hashicorp/go-bexpr/grammar"
@@ -19,6 +20,12 @@ const (
 	maxFilterSteps = 500_000 // of the parser
 	filterDepth    = 1       // collection expressions inside each other
 )
+
+// maxFilterTime bounds what the elements of one answer may cost: regular
+// expressions of 8 KiB over the outputs of some thousand checks take minutes.
+const maxFilterTime = 5 * time.Second
+
+var errFilterTime = fmt.Errorf("filter: it takes longer than %s on what there is; use fewer regular expressions", maxFilterTime)
 
 // filterError is the error of an expression that cannot be used at all.
 func filterError(err error) error {
@@ -70,6 +77,7 @@ func filterMap[T any](expr string, m map[string]T) (map[string]T, error) {
 
 type evaluator struct {
 	eval *bexpr.Evaluator
+	end  time.Time // no more elements after it
 	// missing is eval for elements that lack a map's entry in the middle of a
 	// path, TaggedAddresses.wan.Port say: it takes what is not there for empty.
 	// nil until there is such an element.
@@ -91,7 +99,7 @@ func newEvaluator(expr string, t reflect.Type) (*evaluator, error) {
 	if err := checkFilter(tree, filterScope{element: t}); err != nil {
 		return nil, filterError(err)
 	}
-	f := &evaluator{}
+	f := &evaluator{end: time.Now().Add(maxFilterTime)}
 	if f.eval, err = bexpr.CreateEvaluator(expr, bexpr.WithMaxExpressions(maxFilterSteps)); err != nil {
 		return nil, filterError(err)
 	}
@@ -99,6 +107,9 @@ func newEvaluator(expr string, t reflect.Type) (*evaluator, error) {
 }
 
 func (f *evaluator) matches(v any) (bool, error) {
+	if time.Now().After(f.end) {
+		return false, errFilterTime
+	}
 	ok, err := f.eval.Evaluate(v)
 	if errors.Is(err, pointerstructure.ErrNotFound) {
 		if f.missing == nil {

@@ -3,8 +3,10 @@ package server_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lictor/rpc/wire"
 )
@@ -134,5 +136,24 @@ func BenchmarkFilter(b *testing.B) {
 		if err := e.Call(b.Context(), "Health.ServiceNodes", req, &reply); err != nil || len(reply.Nodes) != 1 {
 			b.Fatal(err, len(reply.Nodes))
 		}
+	}
+}
+
+// One request cannot keep a server busy for minutes.
+func TestAFilterHasABoundForItsTime(t *testing.T) {
+	e, _ := alone(t)
+	for i := range 20 {
+		req := &wire.RegisterRequest{Node: "n" + strconv.Itoa(i), Address: "10.0.0.1"}
+		for j := range 100 {
+			req.Checks = append(req.Checks, &wire.HealthCheck{CheckID: strconv.Itoa(j), Output: strings.Repeat("a", 4096)})
+		}
+		call[wire.Empty](t, e, "Catalog.Register", req)
+	}
+	req := &wire.ChecksInStateRequest{State: wire.HealthAny}
+	req.Filter = strings.Repeat(`Output matches "(a|aa)*b" or `, 250) + `Name == "x"`
+	begun := time.Now()
+	err := e.Call(testContext(t), "Health.ChecksInState", req, nil)
+	if took := time.Since(begun); err == nil || !strings.Contains(err.Error(), "fewer regular expressions") || took > patience {
+		t.Errorf("after %s: %v", took, err)
 	}
 }
