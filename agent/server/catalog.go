@@ -146,6 +146,7 @@ func completedCheck(c *wire.HealthCheck, node string) *wire.HealthCheck {
 
 func (e *Endpoints) register(ctx context.Context, in *wire.RegisterRequest, _ *wire.Empty) error {
 	req := *in // the caller's own, shared with what it keeps
+	req.Datacenter = e.cfg.Datacenter
 	if req.Service != nil {
 		req.Service = completed(req.Service)
 	}

@@ -76,6 +76,9 @@ func TestRegisterFillsIn(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	in := got.Nodes[0]
+	if in.Node.Datacenter != "dc1" {
+		t.Errorf("node %+v, want it in the datacenter of the server", in.Node)
+	}
 	if in.Service.ID != "web" || in.Service.Weights == nil || in.Service.Weights.Passing != 1 || in.Service.Weights.Warning != 1 {
 		t.Errorf("service %+v", in.Service)
 	}

@@ -78,7 +78,9 @@ func (e *Endpoints) checkOp(op *wire.TxnOp) (*wire.TxnOp, error) {
 	case op.KV != nil:
 		return op, e.checkKVOp(op.KV)
 	case op.Node != nil && sets(op.Node.Verb):
-		return op, checkNode(op.Node.Node.ID, op.Node.Node.Node, op.Node.Node.Address, true)
+		set := *op.Node
+		set.Node.Datacenter = e.cfg.Datacenter
+		return &wire.TxnOp{Node: &set}, checkNode(set.Node.ID, set.Node.Node, set.Node.Address, true)
 	case op.Service != nil && sets(op.Service.Verb):
 		if op.Service.Node == "" {
 			return op, errNoNode

@@ -36,7 +36,7 @@ func TestTxn(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	in := call[wire.IndexedCheckServiceNodes](t, e, "Health.ServiceNodes", &wire.ServiceSpecificRequest{ServiceName: "web"}).Nodes
-	if len(in) != 1 || in[0].Service.ID != "web" || len(in[0].Checks) != 1 || in[0].Checks[0].Status != wire.HealthCritical {
+	if len(in) != 1 || in[0].Node.Datacenter != "dc1" || in[0].Service.ID != "web" || len(in[0].Checks) != 1 || in[0].Checks[0].Status != wire.HealthCritical {
 		t.Errorf("got %+v", in)
 	}
 	read := call[wire.TxnReadResponse](t, e, "Txn.Read", &wire.TxnReadRequest{Ops: []*wire.TxnOp{kv(wire.KVGet, "a", "")}})
