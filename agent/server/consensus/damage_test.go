@@ -476,6 +476,15 @@ func TestTheServersThatAreLeftRecoverByPeersJSON(t *testing.T) {
 		}
 	}
 
+	_, err := nw.open(id, dir, func(c *consensus.Config) {
+		if err := os.WriteFile(file, fmt.Appendf(nil, `[{"id": "mistyped", "address": %q}]`, c.Address), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err == nil || !strings.Contains(err.Error(), "the address of this server, whose id is "+id) {
+		t.Errorf("with another id for this server: %v", err)
+	}
+
 	s := nw.start(id, dir, func(c *consensus.Config) {
 		if err := os.WriteFile(file, fmt.Appendf(nil, `[{"id": %q, "address": %q}]`, id, c.Address), 0o600); err != nil {
 			t.Fatal(err)

@@ -47,6 +47,9 @@ func (st *storage) recoverPeers(rc *raft.Config, fsm raft.FSM, trans raft.Transp
 	self := false
 	for _, s := range servers.Servers {
 		self = self || s.ID == rc.LocalID
+		if s.Address == trans.LocalAddr() && s.ID != rc.LocalID {
+			return fmt.Errorf("consensus: %s: %s is the address of this server, whose id is %s and not %s", file, s.Address, rc.LocalID, s.ID)
+		}
 	}
 	if !self {
 		rc.Logger.Warn("this server is not in the file, and will not take part", "file", file, "id", rc.LocalID)
