@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -98,7 +99,7 @@ func (n *Node) tryBootstrap(ctx context.Context) (over bool, why string) {
 		found = append(found, s)
 	}
 	if len(found) < n.cfg.Bootstrap.Expect {
-		return false, "not all servers are there (bootstrap_expect)"
+		return false, fmt.Sprintf("%d of the %d servers that bootstrap_expect waits for are there", len(found), n.cfg.Bootstrap.Expect)
 	}
 	slices.SortFunc(found, func(a, b Candidate) int { return strings.Compare(a.ID, b.ID) })
 	if found[0].ID != n.cfg.NodeID {
