@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -47,8 +48,10 @@ func filterOf[T any](r *request) (matcher[T], error) {
 	}
 	// The library tells a field that T does not have from a key that a map does
 	// not have by its words only.
-	if _, err := match(new(T)); err != nil && strings.Contains(err.Error(), "struct field") {
-		return nil, err
+	if _, err := match(new(T)); err != nil {
+		if _, field, ok := strings.Cut(err.Error(), "struct field with name "); ok {
+			return nil, filterFailed(fmt.Errorf("Selector %s is not valid", field))
+		}
 	}
 	return match, nil
 }
