@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+
 	"lictor/agent/checks"
 	"lictor/agent/local"
 	"lictor/agent/watches"
@@ -77,6 +79,14 @@ func (errScripts) Error() string {
 	return `a check that runs a program needs "enable_local_script_checks" or "enable_script_checks"`
 }
 
+// named says which definition of a file err is about, where it has a name.
+func named(kind, name string, err error) error {
+	if name == "" {
+		return err
+	}
+	return fmt.Errorf("%s %q: %w", kind, cut(name), err)
+}
+
 func (b *builder) services(h Health) []*local.Service {
 	var out []*local.Service
 	b.each("services", func(at place, raw map[string]any) error {
@@ -85,11 +95,11 @@ func (b *builder) services(h Health) []*local.Service {
 			return err
 		}
 		if err := s.Validate(); err != nil {
-			return err
+			return named("service", s.Service, err)
 		}
 		for _, d := range s.Checks {
 			if d.RunsPrograms() && !h.EnableLocalScripts {
-				return errScripts{}
+				return named("service", s.Service, errScripts{})
 			}
 		}
 		if !dnsLabel.MatchString(s.Service) {
@@ -115,10 +125,10 @@ func (b *builder) checks(h Health) []*checks.Definition {
 			return err
 		}
 		if err := d.ValidateAlone(); err != nil {
-			return err
+			return named("check", d.Name, err)
 		}
 		if d.RunsPrograms() && !h.EnableLocalScripts {
-			return errScripts{}
+			return named("check", d.Name, errScripts{})
 		}
 		d.Source = checks.SourceLocal
 		out = append(out, d)
