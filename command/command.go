@@ -117,7 +117,7 @@ func (c *command) parser() (action, *invocation) {
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	act := c.define(fs)
-	in := &invocation{env: c.env, fs: fs, help: c.Help, to: &targetFlags{}}
+	in := &invocation{env: c.env, fs: fs, help: func() string { return c.usage(false) }, to: &targetFlags{}}
 	switch {
 	case c.reachesAgent:
 		in.to.registerAgent(fs)
@@ -157,7 +157,11 @@ func (c *command) Run(args []string) int {
 func (c *command) Synopsis() string { return c.synopsis }
 
 // Help is the text of -h.
-func (c *command) Help() string {
+func (c *command) Help() string { return c.usage(true) }
+
+// usage is the text of -h. Below an error it goes without the flags that all
+// commands have to reach the agent, or they push the error off the screen.
+func (c *command) usage(whole bool) string {
 	_, in := c.parser()
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: %s\n\n%s", strings.TrimSpace(program+" "+c.name+" [options] "+c.args), indent(wrap(c.about, 76), "  "))
@@ -185,8 +189,11 @@ func (c *command) Help() string {
 	if own.Len() > 0 {
 		b.WriteString("\n\nOptions\n" + own.String())
 	}
-	if reach.Len() > 0 {
+	switch {
+	case reach.Len() > 0 && whole:
 		b.WriteString("\n\nReaching the agent\n" + reach.String())
+	case reach.Len() > 0:
+		b.WriteString("\n\nThe flags for reaching the agent: " + program + " " + c.name + " -help")
 	}
 	return strings.TrimRight(b.String(), "\n")
 }

@@ -298,6 +298,10 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			t.Errorf("%s does not say %q:\n%s", args, part, got.out)
 		}
 	}
+	got := lictor(t, nil, nil, "kv", "get", "-nope")
+	if strings.Contains(got.errOut, "-client-cert") || !strings.HasSuffix(got.errOut, "\n\nThe flags for reaching the agent: lictor kv get -help\n") {
+		t.Errorf("below an error the usage is\n%s", got.errOut)
+	}
 	if got := lictor(t, nil, nil, "-h"); got.status != 0 || !strings.Contains(got.out, "members") {
 		t.Errorf("-h: %+v", got)
 	}
