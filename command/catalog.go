@@ -1,7 +1,6 @@
 package command
 
 import (
-	"context"
 	"flag"
 	"maps"
 	"slices"
@@ -19,15 +18,7 @@ func catalogDatacentersCommand() *command {
 		usesAPI:     true,
 		picksServer: true,
 		define: func(*flag.FlagSet) action {
-			return func(ctx context.Context, in *invocation) int {
-				if len(in.args) > 0 {
-					return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-				}
-				c, ok := in.api(ctx)
-				if !ok {
-					return 1
-				}
-				defer c.Close()
+			return askAPI(func(in *invocation, c *httpClient) int {
 				dcs, err := c.c.Catalog().Datacenters()
 				if err != nil {
 					return in.fail("Error listing datacenters: %s", c.explain(err))
@@ -36,7 +27,7 @@ func catalogDatacentersCommand() *command {
 					in.ui.Output(clean(dc))
 				}
 				return 0
-			}
+			})
 		},
 	}
 }
@@ -56,7 +47,7 @@ func catalogNodesCommand() *command {
 			fs.Var(&o.meta, "node-meta", "Only nodes with this metadata, as `key=value`. May be given again: all have to match.")
 			fs.StringVar(&o.service, "service", "", "Only nodes that run this `service`.")
 			fs.StringVar(&o.filter, "filter", "", "Only nodes for which this filter `expression` holds.")
-			return o.run
+			return askAPI(o.run)
 		},
 	}
 }
@@ -67,15 +58,7 @@ type catalogNodesOptions struct {
 	meta                  pairs
 }
 
-func (o *catalogNodesOptions) run(ctx context.Context, in *invocation) int {
-	if len(in.args) > 0 {
-		return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-	}
-	c, ok := in.api(ctx)
-	if !ok {
-		return 1
-	}
-	defer c.Close()
+func (o *catalogNodesOptions) run(in *invocation, c *httpClient) int {
 	q := in.query()
 	q.Near, q.NodeMeta, q.Filter = o.near, o.meta, o.filter
 	var nodes []*api.Node
@@ -131,15 +114,7 @@ func catalogServicesCommand() *command {
 			node := fs.String("node", "", "Only services on this node: its `name` or id.")
 			tags := fs.Bool("tags", false, "Show the tags of each service.")
 			fs.Var(&meta, "node-meta", "Only services on nodes with this metadata, as `key=value`. May be given again: all have to match.")
-			return func(ctx context.Context, in *invocation) int {
-				if len(in.args) > 0 {
-					return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-				}
-				c, ok := in.api(ctx)
-				if !ok {
-					return 1
-				}
-				defer c.Close()
+			return askAPI(func(in *invocation, c *httpClient) int {
 				services, err := catalogServices(c, in.query(), *node, meta)
 				if err != nil {
 					return in.fail("Error listing services: %s", c.explain(err))
@@ -159,7 +134,7 @@ func catalogServicesCommand() *command {
 				}
 				in.ui.Output(table(rows))
 				return 0
-			}
+			})
 		},
 	}
 }

@@ -71,6 +71,22 @@ func (in *invocation) api(ctx context.Context) (c *httpClient, ok bool) {
 	return c, true
 }
 
+// askAPI is the action of a command that takes no arguments and asks the HTTP API.
+// It owns the client.
+func askAPI(ask func(in *invocation, c *httpClient) int) action {
+	return func(ctx context.Context, in *invocation) int {
+		if len(in.args) > 0 {
+			return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
+		}
+		c, ok := in.api(ctx)
+		if !ok {
+			return 1
+		}
+		defer c.Close()
+		return ask(in, c)
+	}
+}
+
 // query are the options of a read.
 func (in *invocation) query() *api.QueryOptions { return &api.QueryOptions{AllowStale: in.old} }
 

@@ -23,15 +23,7 @@ func autopilotGetConfigCommand() *command {
 		usesAPI:     true,
 		picksServer: true,
 		define: func(*flag.FlagSet) action {
-			return func(ctx context.Context, in *invocation) int {
-				if len(in.args) > 0 {
-					return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-				}
-				c, ok := in.api(ctx)
-				if !ok {
-					return 1
-				}
-				defer c.Close()
+			return askAPI(func(in *invocation, c *httpClient) int {
 				conf, err := c.c.Operator().AutopilotGetConfiguration(in.query())
 				if err != nil {
 					return in.fail("Error querying Autopilot configuration: %s", c.explain(err))
@@ -41,7 +33,7 @@ func autopilotGetConfigCommand() *command {
 					conf.CleanupDeadServers, conf.LastContactThreshold, conf.MaxTrailingLogs, conf.MinQuorum,
 					conf.ServerStabilizationTime, conf.RedundancyZoneTag, conf.DisableUpgradeMigration, conf.UpgradeVersionTag))
 				return 0
-			}
+			})
 		},
 	}
 }
@@ -65,7 +57,7 @@ func autopilotSetConfigCommand() *command {
 			fs.StringVar(&o.RedundancyZoneTag, "redundancy-zone-tag", "", "Of the family's enterprise version: the node metadata `key` that names zones.")
 			fs.BoolVar(&o.DisableUpgradeMigration, "disable-upgrade-migration", false, "Of the family's enterprise version: true or false.")
 			fs.StringVar(&o.UpgradeVersionTag, "upgrade-version-tag", "", "Of the family's enterprise version: the node metadata `key` that holds a version.")
-			return o.run
+			return askAPI(o.run)
 		},
 	}
 }
@@ -75,15 +67,7 @@ type autopilotOptions struct {
 	lastContact, stabilization time.Duration
 }
 
-func (o *autopilotOptions) run(ctx context.Context, in *invocation) int {
-	if len(in.args) > 0 {
-		return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-	}
-	c, ok := in.api(ctx)
-	if !ok {
-		return 1
-	}
-	defer c.Close()
+func (o *autopilotOptions) run(in *invocation, c *httpClient) int {
 	op := c.c.Operator()
 	conf, err := op.AutopilotGetConfiguration(in.query())
 	if err != nil {

@@ -18,22 +18,14 @@ func raftListPeersCommand() *command {
 		usesAPI:     true,
 		picksServer: true,
 		define: func(*flag.FlagSet) action {
-			return func(ctx context.Context, in *invocation) int {
-				if len(in.args) > 0 {
-					return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-				}
-				c, ok := in.api(ctx)
-				if !ok {
-					return 1
-				}
-				defer c.Close()
+			return askAPI(func(in *invocation, c *httpClient) int {
 				peers, err := c.c.Operator().RaftGetConfiguration(in.query())
 				if err != nil {
 					return in.fail("Error getting peers: Failed to retrieve raft configuration: %s", c.explain(err))
 				}
 				in.ui.Output(table(raftPeers(peers.Servers)))
 				return 0
-			}
+			})
 		},
 	}
 }
@@ -116,15 +108,7 @@ func raftTransferLeaderCommand() *command {
 		picksServer: true,
 		define: func(fs *flag.FlagSet) action {
 			id := fs.String("id", "", "`id` of the server to hand over to. The default is the one that is furthest.")
-			return func(ctx context.Context, in *invocation) int {
-				if len(in.args) > 0 {
-					return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-				}
-				c, ok := in.api(ctx)
-				if !ok {
-					return 1
-				}
-				defer c.Close()
+			return askAPI(func(in *invocation, c *httpClient) int {
 				res, err := c.c.Operator().RaftLeaderTransfer(*id, in.query())
 				switch {
 				case err != nil:
@@ -134,7 +118,7 @@ func raftTransferLeaderCommand() *command {
 				}
 				in.ui.Output("Success")
 				return 0
-			}
+			})
 		},
 	}
 }

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"maps"
@@ -24,15 +23,7 @@ func usageInstancesCommand() *command {
 			all := fs.Bool("all-datacenters", false, "Count in all datacenters.")
 			billable := fs.Bool("billable", false, "Show ordinary services only: all but those of a service mesh and of the servers.")
 			connect := fs.Bool("connect", false, "Show services of a service mesh only.")
-			return func(ctx context.Context, in *invocation) int {
-				if len(in.args) > 0 {
-					return in.misuse("Too many arguments (expected 0, got %d)", len(in.args))
-				}
-				c, ok := in.api(ctx)
-				if !ok {
-					return 1
-				}
-				defer c.Close()
+			return askAPI(func(in *invocation, c *httpClient) int {
 				q := in.query()
 				q.Global = *all
 				res, _, err := c.c.Operator().Usage(q)
@@ -51,7 +42,7 @@ func usageInstancesCommand() *command {
 				}
 				in.ui.Output(strings.Join(parts, "\n\n"))
 				return 0
-			}
+			})
 		},
 	}
 }
