@@ -196,31 +196,36 @@ func (s *State) compareChecksLocked(remote []*wire.HealthCheck) {
 // nobody answers does. A refusal is logged and not tried again before the next
 // comparison.
 func (s *State) push(ctx context.Context) error {
-	f := failures{unanswered: s.cfg.Unanswered}
-	for _, step := range []func(context.Context) error{s.pushGone, s.pushServices, s.pushChecks, s.pushNode} {
-		if f.stop(ctx, step(ctx)) {
-			break
-		}
-	}
-	return f.first
+	r := round{unanswered: s.cfg.Unanswered}
+	s.pushGone(ctx, &r)
+	s.pushServices(ctx, &r)
+	s.pushChecks(ctx, &r)
+	r.each(ctx, []string{s.cfg.Node.Node}, func(string) error { return s.pushNode(ctx) })
+	return r.first
 }
 
-// failures is what went wrong with one thing after the other.
-type failures struct {
+// round sends one thing after the other, and is over when nobody answers.
+type round struct {
 	unanswered func(error) bool
-	first      error
+	first      error // of what went wrong
+	over       bool
 }
 
-// stop notes an error, nil for none, and says whether the next thing need not be
-// tried.
-func (f *failures) stop(ctx context.Context, err error) bool {
-	if err == nil {
-		return false
+// each sends what has these ids.
+func (r *round) each(ctx context.Context, ids []string, send func(id string) error) {
+	for _, id := range ids {
+		if r.over {
+			return
+		}
+		err := send(id)
+		if err == nil {
+			continue
+		}
+		if r.first == nil {
+			r.first = err
+		}
+		r.over = ctx.Err() != nil || r.unanswered(err)
 	}
-	if f.first == nil {
-		f.first = err
-	}
-	return ctx.Err() != nil || f.unanswered(err)
 }
 
 // refused says whether trying again would change nothing.
@@ -228,19 +233,16 @@ func refused(err error) bool {
 	return strings.Contains(err.Error(), "Permission denied") || strings.Contains(err.Error(), "ACL not found")
 }
 
-func (s *State) pushGone(ctx context.Context) error {
+func (s *State) pushGone(ctx context.Context, r *round) {
 	s.mu.Lock()
 	services, gone := maps.Clone(s.goneServices), maps.Clone(s.goneChecks)
 	s.mu.Unlock()
-	f := failures{unanswered: s.cfg.Unanswered}
-	for _, id := range slices.Sorted(maps.Keys(services)) {
+	r.each(ctx, slices.Sorted(maps.Keys(services)), func(id string) error {
 		if err := s.deregisterRemote(ctx, services[id], id, ""); err != nil {
-			if f.stop(ctx, err) {
-				return f.first
-			}
-			continue
+			return err
 		}
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		delete(s.goneServices, id)
 		for check, g := range s.goneChecks {
 			if g.service == id { // the servers forgot them with the service
@@ -248,20 +250,17 @@ func (s *State) pushGone(ctx context.Context) error {
 				delete(gone, check)
 			}
 		}
-		s.mu.Unlock()
-	}
-	for _, id := range slices.Sorted(maps.Keys(gone)) {
+		return nil
+	})
+	r.each(ctx, slices.Sorted(maps.Keys(gone)), func(id string) error {
 		if err := s.deregisterRemote(ctx, gone[id].token, "", id); err != nil {
-			if f.stop(ctx, err) {
-				return f.first
-			}
-			continue
+			return err
 		}
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		delete(s.goneChecks, id)
-		s.mu.Unlock()
-	}
-	return f.first
+		return nil
+	})
 }
 
 func (s *State) deregisterRemote(ctx context.Context, token, service, check string) error {
@@ -308,7 +307,7 @@ func (s *State) registerRemote(ctx context.Context, req *wire.RegisterRequest, d
 	return nil
 }
 
-func (s *State) pushServices(ctx context.Context) error {
+func (s *State) pushServices(ctx context.Context, r *round) {
 	s.mu.Lock()
 	var ids []string
 	for id, e := range s.services {
@@ -318,44 +317,43 @@ func (s *State) pushServices(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	slices.Sort(ids)
-	f := failures{unanswered: s.cfg.Unanswered}
-	for _, id := range ids {
-		s.mu.Lock()
-		e := s.services[id]
-		if e == nil {
-			s.mu.Unlock()
-			continue
-		}
-		ns := *e.ns // whoever answers in this process may fill in what is not set
-		sent := e.ns
-		req := s.registrationLocked(e.svc.Token)
-		req.Service = &ns
-		held := map[*check]*wire.HealthCheck{}
-		for _, c := range s.checks {
-			if c.def.ServiceID == id && !c.inSync && c.def.Token == e.svc.Token {
-				hc := *c.hc
-				req.Checks, held[c] = append(req.Checks, &hc), c.hc
-			}
-		}
-		slices.SortFunc(req.Checks, func(a, b *wire.HealthCheck) int { return strings.Compare(a.CheckID, b.CheckID) })
+	r.each(ctx, ids, func(id string) error { return s.pushService(ctx, id) })
+}
+
+// pushService registers a service, and the checks of it that have its token, if it
+// is still there.
+func (s *State) pushService(ctx context.Context, id string) error {
+	s.mu.Lock()
+	e := s.services[id]
+	if e == nil {
 		s.mu.Unlock()
-		err := s.registerRemote(ctx, req, func() {
-			if e.ns == sent {
-				e.inSync = true
-			}
-			for c, hc := range held {
-				c.sentLocked(hc)
-			}
-		})
-		if err != nil {
-			if f.stop(ctx, err) {
-				return f.first
-			}
-			continue
+		return nil
+	}
+	ns := *e.ns // whoever answers in this process may fill in what is not set
+	sent := e.ns
+	req := s.registrationLocked(e.svc.Token)
+	req.Service = &ns
+	held := map[*check]*wire.HealthCheck{}
+	for _, c := range s.checks {
+		if c.def.ServiceID == id && !c.inSync && c.def.Token == e.svc.Token {
+			hc := *c.hc
+			req.Checks, held[c] = append(req.Checks, &hc), c.hc
 		}
+	}
+	slices.SortFunc(req.Checks, func(a, b *wire.HealthCheck) int { return strings.Compare(a.CheckID, b.CheckID) })
+	s.mu.Unlock()
+	err := s.registerRemote(ctx, req, func() {
+		if e.ns == sent {
+			e.inSync = true
+		}
+		for c, hc := range held {
+			c.sentLocked(hc)
+		}
+	})
+	if err == nil {
 		s.log.Debug("registered", "service", id)
 	}
-	return f.first
+	return err
 }
 
 // sentLocked marks a check as the servers have it, if it has not changed since,
@@ -371,7 +369,7 @@ func (c *check) sentLocked(hc *wire.HealthCheck) {
 	}
 }
 
-func (s *State) pushChecks(ctx context.Context) error {
+func (s *State) pushChecks(ctx context.Context, r *round) {
 	s.mu.Lock()
 	var ids []string
 	for id, e := range s.checks {
@@ -381,27 +379,26 @@ func (s *State) pushChecks(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	slices.Sort(ids)
-	f := failures{unanswered: s.cfg.Unanswered}
-	for _, id := range ids {
-		s.mu.Lock()
-		e := s.checks[id]
-		if e == nil || e.inSync {
-			s.mu.Unlock()
-			continue
-		}
-		sent, hc := e.hc, *e.hc
-		req := s.registrationLocked(e.def.Token)
-		req.Check = &hc
+	r.each(ctx, ids, func(id string) error { return s.pushCheck(ctx, id) })
+}
+
+// pushCheck registers a check, if it is there and did not go with its service.
+func (s *State) pushCheck(ctx context.Context, id string) error {
+	s.mu.Lock()
+	e := s.checks[id]
+	if e == nil || e.inSync {
 		s.mu.Unlock()
-		if err := s.registerRemote(ctx, req, func() { e.sentLocked(sent) }); err != nil {
-			if f.stop(ctx, err) {
-				return f.first
-			}
-			continue
-		}
+		return nil
+	}
+	sent, hc := e.hc, *e.hc
+	req := s.registrationLocked(e.def.Token)
+	req.Check = &hc
+	s.mu.Unlock()
+	err := s.registerRemote(ctx, req, func() { e.sentLocked(sent) })
+	if err == nil {
 		s.log.Debug("registered", "check", id)
 	}
-	return f.first
+	return err
 }
 
 // pushNode tells what the node is when nothing else did.
