@@ -99,12 +99,6 @@ func (d *Definition) Stored() map[string]any {
 	return out
 }
 
-// Plain says whether a name can be one in the catalog: the servers refuse control
-// characters.
-func Plain(name string) bool {
-	return !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
-}
-
 // ValidStatus says whether a check can have this status.
 func ValidStatus(s string) bool {
 	return s == wire.HealthPassing || s == wire.HealthWarning || s == wire.HealthCritical
@@ -164,7 +158,7 @@ func (d *Definition) ValidateAlone() error {
 		return errors.New("Missing check name")
 	case d.Status != "" && !ValidStatus(d.Status):
 		return errors.New("Bad check status")
-	case !Plain(d.ID) || d.ID == "" && !Plain(d.Name):
+	case !wire.PlainName(d.ID) || d.ID == "" && !wire.PlainName(d.Name):
 		return errors.New("Invalid check: its id holds a control character")
 	}
 	if err := d.Validate(); err != nil {

@@ -134,7 +134,7 @@ func (s *Service) Validate() error {
 		return fmt.Errorf("Invalid service ID: %q is the one by which servers are registered", wire.ConsulService)
 	}
 	for _, text := range []string{s.ID, s.Service} {
-		if !checks.Plain(text) {
+		if !wire.PlainName(text) {
 			return errors.New("Invalid service name: it holds a control character")
 		}
 	}
@@ -159,7 +159,7 @@ func (s *Service) Validate() error {
 		if d.Status != "" && !checks.ValidStatus(d.Status) {
 			return errors.New("Status for checks must 'passing', 'warning', 'critical'")
 		}
-		if !checks.Plain(d.ID) {
+		if !wire.PlainName(d.ID) {
 			return errors.New("Invalid check: its id holds a control character")
 		}
 		if err := d.Validate(); err != nil {

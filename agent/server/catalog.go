@@ -60,11 +60,9 @@ func serviceNamedOrAddressed(req *wire.ServiceSpecificRequest) error {
 	return serviceNamed(req)
 }
 
-// plain refuses control characters in a name. The state store ends names with a
-// NUL where it puts them together, so one inside a name could reach into another
-// node's entries.
+// plain refuses a name that is not wire.PlainName.
 func plain(field, name string) error {
-	if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if !wire.PlainName(name) {
 		return fmt.Errorf("Invalid %s: it must not contain control characters", field)
 	}
 	return nil

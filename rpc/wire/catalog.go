@@ -1,5 +1,7 @@
 package wire
 
+import "strings"
+
 // Health states of a check, worst last in HealthCritical.
 const (
 	HealthAny      = "any"
@@ -321,4 +323,11 @@ type CatalogOverview struct {
 	Services []HealthSummary
 	Checks   []HealthSummary
 	QueryMeta
+}
+
+// PlainName says whether name may be one in the catalog: it has no control
+// characters. The state store ends names with a NUL where it puts them together, so
+// one inside a name could reach into another node's entries.
+func PlainName(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
